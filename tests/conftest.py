@@ -1,0 +1,139 @@
+"""Fixtures and hooks of the whole suite: two loops, coroutine tests, the audit after every test."""
+
+import asyncio
+import gc
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+# The suite's helpers are a plain package beside this file, whatever import mode pytest is told to use.
+sys.path.insert(0, os.path.dirname(__file__))
+
+from support.audit import Audit
+from support.loops import LOOP_NAMES, loop_class_named, loop_factory_named
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop",
+        action="append",
+        choices=LOOP_NAMES,
+        help="run only on this loop (may be given more than once; default: every loop)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than a quarter of a second")
+    config.addinivalue_line("markers", "loops(*names): runs on these loops alone; the reason stands beside it")
+    config.addinivalue_line(
+        "markers", "asyncio_lacks(when, reason): where `when` holds, asyncio itself fails this; skipped there, and said"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "loop_name" not in metafunc.fixturenames:
+        return
+    chosen = metafunc.config.getoption("--loop") or LOOP_NAMES
+    mark = metafunc.definition.get_closest_marker("loops")
+    lacks = metafunc.definition.get_closest_marker("asyncio_lacks")
+    parameters = []
+    for name in LOOP_NAMES:
+        if name not in chosen or (mark is not None and name not in mark.args):
+            continue
+        skips = lacks is not None and name == "asyncio" and lacks.kwargs["when"]
+        marks = [pytest.mark.skip(reason=lacks.kwargs["reason"])] if skips else []
+        parameters.append(pytest.param(name, marks=marks))
+    metafunc.parametrize("loop_name", parameters)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselects what `--loop` leaves without a loop, so that the option never shows as a skip."""
+    kept, dropped = [], []
+    for item in items:
+        runs_on_a_loop = "loop_name" in getattr(item, "fixturenames", ())
+        # An empty set of parameters becomes one item with a placeholder instead of a name.
+        has_one = runs_on_a_loop and item.callspec.params.get("loop_name") in LOOP_NAMES
+        (kept if has_one or not runs_on_a_loop else dropped).append(item)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
+
+
+def pytest_collection_finish() -> None:
+    # What is imported now lives as long as the process; out of the collector's sight, the collection after every test
+    # costs microseconds instead of tens of milliseconds.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs `async def` tests on the `loop` fixture, which they must ask for."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    pyfuncitem.funcargs["loop"].run_until_complete(pyfuncitem.obj(**arguments))
+    return True
+
+
+@pytest.fixture(autouse=True)
+def audit() -> Iterator[Audit]:
+    """The audit of this test (`support.audit`); also the way to take out what a test provoked on purpose."""
+    gc.collect()
+    with Audit() as audit:
+        yield audit
+        findings = audit.findings()
+    assert not findings, "\n".join(findings)
+
+
+@pytest.fixture
+def loop_factory(loop_name: str, audit: Audit) -> LoopFactory:
+    """Makes new loops of the kind under test; the audit sees to it that the test closes them."""
+    make = loop_factory_named(loop_name)
+
+    def factory() -> asyncio.AbstractEventLoop:
+        loop = make()
+        audit.loops.add(loop)
+        return loop
+
+    return factory
+
+
+@pytest.fixture
+def loop_class(loop_name: str) -> type[asyncio.AbstractEventLoop]:
+    """The loop's class, for tests that derive from it."""
+    return loop_class_named(loop_name)
+
+
+@pytest.fixture
+def loop(loop_factory: LoopFactory) -> Iterator[asyncio.AbstractEventLoop]:
+    """A new loop, closed after the test, which must leave no task unfinished."""
+    loop = loop_factory()
+    yield loop
+    if loop.is_closed():
+        return
+    unfinished = asyncio.all_tasks(loop)
+    for task in unfinished:
+        task.cancel()
+    try:
+        if unfinished:
+            loop.run_until_complete(asyncio.gather(*unfinished, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
+    assert not unfinished, f"tasks left unfinished: {unfinished}"
+
+
+@pytest.fixture
+def faults(loop: asyncio.AbstractEventLoop) -> list[dict[str, Any]]:
+    """Collects what reaches the loop's exception handler instead of logging it."""
+    contexts: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: contexts.append(context))
+    return contexts

@@ -1,0 +1,1 @@
+"""What the tests share: loops by name, recording protocols, socket pairs, the audit, child programs."""

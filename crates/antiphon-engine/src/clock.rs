@@ -57,7 +57,7 @@ impl Instant {
             return Duration::ZERO;
         }
         // The difference of two i64 always fits u64.
-        Duration::from_nanos(self.0.wrapping_sub(earlier.0).cast_unsigned())
+        Duration::from_nanos(self.0.wrapping_sub(earlier.0) as u64)
     }
 }
 

@@ -66,7 +66,7 @@ impl Epoll {
         let buffer = vec![MaybeUninit::uninit(); CAPACITY].into();
         let driver = Self { epoll, notifier, buffer, has_pwait2: true };
         // Edge-triggered: each notification is an event of its own, so an eventfd need not be read to be quiet again.
-        let edges = (libc::EPOLLIN | libc::EPOLLET).cast_unsigned();
+        let edges = (libc::EPOLLIN | libc::EPOLLET) as u32;
         driver.control(libc::EPOLL_CTL_ADD, driver.notifier.as_fd().as_raw_fd(), NOTIFIER, edges)?;
         Ok(driver)
     }
@@ -98,7 +98,7 @@ impl Epoll {
         let (fd, buffer) = (self.epoll.as_raw_fd(), self.buffer.as_mut_ptr().cast());
         // SAFETY: epoll_wait(2) writes at most CAPACITY events, which is what the buffer has room for.
         let count = check(unsafe { libc::epoll_wait(fd, buffer, CAPACITY as i32, timeout_ms) })?;
-        Ok(count.cast_unsigned() as usize)
+        Ok(count as usize)
     }
 
     fn epoll_pwait2(&mut self, timeout: Duration) -> io::Result<usize> {
@@ -173,11 +173,11 @@ fn flags(interest: Interest) -> u32 {
     if interest.oneshot {
         flags |= libc::EPOLLONESHOT;
     }
-    flags.cast_unsigned()
+    flags as u32
 }
 
 fn translate(event: libc::epoll_event) -> Event {
-    let has = |flags: i32| event.events & flags.cast_unsigned() != 0;
+    let has = |flags: i32| event.events & (flags as u32) != 0;
     let trouble = event.events & TROUBLE != 0;
     Event {
         token: Token(event.u64),

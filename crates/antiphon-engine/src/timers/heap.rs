@@ -26,9 +26,8 @@ impl Entry {
         self.deadline
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is the slot")]
     pub(super) fn slot(self) -> u32 {
-        self.order as u32
+        self.order as u32 // the lower half
     }
 
     /// Deadline first, then age. One wide comparison compiles to no branch.

@@ -1,0 +1,57 @@
+"""The cells of the echo matrix: which server, how large a message, how many connections."""
+
+from dataclasses import dataclass
+from itertools import product
+
+#: What each kind of server is, in the order of the reports.
+KINDS = {
+    "tcp_protocol": "TCP, Protocol",
+    "sock_calls": "sock_recv and sock_sendall",
+    "churn": "accept, one echo, close",
+    "tcp_buffered": "TCP, BufferedProtocol",
+    "tcp_streams": "TCP, streams",
+    "tcp_pipelined": "TCP, Protocol, 16 messages in flight",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``connections`` connections, each with ``depth`` messages of ``message_bytes`` in flight."""
+
+    kind: str
+    message_bytes: int
+    connections: int
+    depth: int = 1
+
+    @property
+    def name(self) -> str:
+        """The row's name."""
+        return f"{self.kind}_{self.message_bytes}B_{self.connections}c"
+
+    @property
+    def title(self) -> str:
+        """The row's title in tables and in the picture."""
+        size = (
+            f"{self.message_bytes} B"
+            if self.message_bytes < 1024
+            else f"{self.message_bytes // 1024} KiB"
+        )
+        plural = "" if self.connections == 1 else "s"
+        return f"{KINDS[self.kind]}, {size}, {self.connections} connection{plural}"
+
+    @property
+    def churn(self) -> bool:
+        """Whether every message has a connection of its own."""
+        return self.kind == "churn"
+
+
+CELLS = (
+    *(Cell("tcp_protocol", *shape) for shape in product((64, 1024, 16384), (1, 10, 100, 1000))),
+    *(Cell("sock_calls", *shape) for shape in ((64, 1), (64, 100), (1024, 100), (16384, 100))),
+    Cell("churn", 64, 50),
+    *(Cell("tcp_buffered", *shape) for shape in ((64, 100), (16384, 100))),
+    *(Cell("tcp_streams", *shape) for shape in ((64, 1), (1024, 100), (16384, 100))),
+    Cell("tcp_pipelined", 64, 10, depth=16),
+)
+
+BY_NAME = {cell.name: cell for cell in CELLS}

@@ -1,0 +1,66 @@
+"""The measured process of an echo row: ``python -m benches.echo.server LOOP KIND``.
+
+Prints ``READY port pid`` and serves until killed; LIFETIME_S ends one whose parent died.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+from benches import loops
+from benches.echo import handlers
+
+LIFETIME_S = 900
+BACKLOG = 4096
+
+
+def listener() -> socket.socket:
+    """Returns a non-blocking listening socket on a free loopback port.
+
+    The protocol number is given because asyncio sets TCP_NODELAY only where it reads IPPROTO_TCP;
+    with 0 it would be measured with Nagle's algorithm on, and the others without.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+async def serve(kind: str) -> None:
+    """Serves for ever.
+
+    Args:
+        kind: one of :data:`benches.echo.cells.KINDS`.
+    """
+    loop = asyncio.get_running_loop()
+    sock = listener()
+    port = sock.getsockname()[1]  # before a loop takes the descriptor, as rloop does
+    serving: object
+    match kind:
+        case "tcp_protocol" | "tcp_pipelined" | "churn":
+            serving = await loop.create_server(handlers.Echo, sock=sock, backlog=BACKLOG)
+        case "tcp_buffered":
+            serving = await loop.create_server(handlers.BufferedEcho, sock=sock, backlog=BACKLOG)
+        case "tcp_streams":
+            serving = await asyncio.start_server(
+                handlers.echo_stream,
+                sock=sock,
+                limit=handlers.STREAM_LIMIT_BYTES,
+                backlog=BACKLOG,
+            )
+        case "sock_calls":
+            serving = loop.create_task(handlers.accept_and_echo(sock))
+        case _:
+            raise ValueError(f"no server is called {kind!r}")
+    print("READY", port, os.getpid(), flush=True)
+    await loop.create_future()
+    del serving  # was kept alive until here
+
+
+if __name__ == "__main__":
+    signal.alarm(LIFETIME_S)
+    loops.factory(sys.argv[1])().run_until_complete(serve(sys.argv[2]))

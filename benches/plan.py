@@ -1,0 +1,77 @@
+"""What is measured, and how thoroughly: the rows chosen and the settings of the rounds."""
+
+import re
+from dataclasses import dataclass
+
+from benches.echo.cells import CELLS, Cell
+from benches.targets import BY_ROW
+from benches.workload import Workload
+from benches.workloads import ALL
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How thoroughly. Times are seconds; ``budget_s`` is what whole rounds may take together."""
+
+    rounds: int
+    repeats: int
+    window_s: float
+    warm_s: float
+    budget_s: float
+    timeout_s: float = 60.0
+
+
+FULL = Settings(rounds=5, repeats=3, window_s=0.5, warm_s=0.1, budget_s=1800)
+QUICK = Settings(rounds=3, repeats=1, window_s=0.2, warm_s=0.05, budget_s=120)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of one run."""
+
+    workloads: tuple[Workload, ...]
+    cells: tuple[Cell, ...]
+
+    def rows(self) -> list[str]:
+        """Returns the rows' names."""
+        return [w.name for w in self.workloads] + [c.name for c in self.cells]
+
+
+def choose(select: str = "", targets_only: bool = False) -> Plan:
+    """Returns the rows whose name, or whose group or kind, matches the regular expression
+    ``select``.
+
+    Args:
+        select: searched for anywhere in the name; empty for all.
+        targets_only: leave out the rows that have no target.
+
+    Raises:
+        re.error: ``select`` is no regular expression.
+    """
+    pattern = re.compile(select)
+
+    def wanted(name: str, group: str) -> bool:
+        has_purpose = name in BY_ROW or not targets_only
+        return has_purpose and bool(pattern.search(name) or pattern.search(group))
+
+    return Plan(
+        tuple(w for w in ALL.values() if wanted(w.name, w.group)),
+        tuple(c for c in CELLS if wanted(c.name, c.kind)),
+    )
+
+
+def title(row: str) -> str:
+    """Returns the title of a row."""
+    if row in ALL:
+        return ALL[row].title
+    return next((cell.title for cell in CELLS if cell.name == row), row)
+
+
+def unit(row: str) -> str:
+    """Returns what one operation of a row is."""
+    return ALL[row].unit if row in ALL else "message"
+
+
+def in_one_process(row: str) -> bool:
+    """Returns whether a row is a workload (else it is a server under load)."""
+    return row in ALL

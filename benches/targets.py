@@ -1,0 +1,55 @@
+"""The targets: what antiphon is to reach in each row, as gains in CPU time per operation.
+
+A gain of 2 is half the CPU. Targets that are stated as a share of the peer's cost ("at most 0.8 of
+the CPU") are kept in those words and judged as the inverse gain. Rows without a target are measured
+for orientation only.
+"""
+
+from dataclasses import dataclass
+
+from benches.echo.cells import CELLS
+
+#: The loop whose rows are judged.
+SUBJECT = "antiphon"
+#: The loop that tables and the picture are normalised to.
+REFERENCE = "uvloop"
+
+
+@dataclass(frozen=True)
+class Target:
+    """``row`` is to cost at least ``gain`` times less CPU than ``peer``; ``stated`` is the target
+    in its own words.
+    """
+
+    row: str
+    peer: str
+    gain: float
+    stated: str
+
+
+def times_cheaper(row: str, gain: float, peer: str = REFERENCE) -> Target:
+    """A target stated as a factor."""
+    return Target(row, peer, gain, f"≥ {gain:g}x")
+
+
+def share_of_cpu(row: str, share: float, peer: str = REFERENCE) -> Target:
+    """A target stated as the largest share of the peer's CPU time."""
+    return Target(row, peer, 1 / share, f"≥ {1 / share:.2f}x (≤ {share:g} of the CPU)")
+
+
+TO_REACH = (
+    times_cheaper("call_soon_chained", 2.1),
+    times_cheaper("call_soon_batch_200k", 3.3),
+    times_cheaper("loop_iteration", 6),
+    times_cheaper("timer_set_cancel", 4.5),
+    times_cheaper("timers_1m", 8),
+    times_cheaper("threadsafe_flood", 2),
+    times_cheaper("loop_create_close", 1, peer="asyncio"),
+    times_cheaper("run_until_complete", 1, peer="asyncio"),
+    times_cheaper("getaddrinfo_literal", 20, peer="asyncio"),
+    *(share_of_cpu(cell.name, 0.8) for cell in CELLS if cell.kind == "tcp_protocol"),
+    *(share_of_cpu(cell.name, 0.4) for cell in CELLS if cell.kind == "sock_calls"),
+    *(share_of_cpu(cell.name, 0.95) for cell in CELLS if cell.kind == "churn"),
+)
+
+BY_ROW = {target.row: target for target in TO_REACH}

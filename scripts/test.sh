@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Runs every test: the Rust crates', the loom models, pytest on each interpreter of scripts/pythons.sh.
+#
+#   test.sh [PYTEST ARGUMENT...]        with arguments only pytest runs, with these
+#
+# All of them run, whatever fails before; the last line counts as pytest's own does. Output of what passed is not shown.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+summary=$(mktemp) log=$(mktemp)
+trap 'rm -f "$summary" "$log"' EXIT
+failed=0
+begun=$SECONDS
+
+# step NAME COMMAND...: runs it, shows its output if it fails, leaves the output in $log.
+step() {
+    echo "-- $1"
+    shift
+    "$@" >"$log" 2>&1 || { failed=1; cat "$log"; return 1; }
+}
+
+# note NAME TEXT: a line of the summary.
+note() { printf '%-10s %s\n' "$1" "$2" >>"$summary"; }
+
+# Counts what `cargo test` in $log reported: "12 passed" or "11 passed, 1 failed".
+cargo_counts() {
+    awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
+        END { printf "%d passed", passed; if (failed) printf ", %d failed", failed
+              if (ignored) printf ", %d skipped", ignored }' "$log"
+}
+
+rust_tests() {
+    # The Python door is an extension module: its tests are pytest's.
+    step "engine: unit, property and documentation tests" \
+        cargo test --quiet --locked --no-fail-fast --workspace --exclude antiphon-python || true
+    note engine "$(cargo_counts)"
+
+    # loom replaces the atomics in the whole crate, so its models are a build of their own.
+    step "engine: loom models" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom" \
+        cargo test --quiet --locked --release --package antiphon-engine --test 'loom_*' || true
+    note loom "$(cargo_counts)"
+}
+
+# pytest_on RELEASE PYTHON ARGUMENT...
+pytest_on() {
+    local release=$1 python=$2 venv=.venv-$1
+    shift 2
+    step "CPython $release: environment" scripts/venv.sh "$python" "$venv" test &&
+        step "CPython $release: build" scripts/install.sh "$venv" test-release ||
+        { note "$release" "1 error: not built"; return; }
+    # The alarm of a test may fail to end it; this ends all of them.
+    step "CPython $release: pytest" env PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 600 \
+        "$venv/bin/python" -m pytest --quiet --color=no -o cache_dir=".pytest_cache/$release" "$@" || true
+    note "$release" "$(grep -E '[0-9]+ (passed|failed|error|errors|skipped)' "$log" | tail -n 1 |
+        grep . || echo '1 error: pytest gave no result')"
+    grep -E '^SKIPPED' "$log" | sed 's/^/           /' >>"$summary" || true
+}
+
+total() {
+    awk -v seconds=$((SECONDS - begun)) '
+        !/^ / { while (match($0, /[0-9]+ (passed|failed|skipped|xfailed|error)/)) {
+              split(substr($0, RSTART, RLENGTH), word, " "); count[word[2]] += word[1]
+              $0 = substr($0, RSTART + RLENGTH) } }
+        END { text = count["failed"] + 0 ? count["failed"] " failed, " : ""
+              text = text count["passed"] + 0 " passed"
+              if (count["skipped"]) text = text ", " count["skipped"] " skipped"
+              if (count["xfailed"]) text = text ", " count["xfailed"] " xfailed"
+              if (count["error"]) text = text ", " count["error"] " errors"
+              printf "==== %s in %ds ====\n", text, seconds }' "$summary"
+}
+
+scripts/venv.sh "${PYTHON:-python3}" .venv tools examples
+pythons=$(scripts/pythons.sh) || failed=1
+[ $# -gt 0 ] || rust_tests
+while read -r release python; do
+    if [ "$python" != missing ]; then
+        pytest_on "$release" "$python" "$@"
+    elif [[ $release == *t ]]; then
+        note "$release" "no free-threaded interpreter at hand: its tests did not run"
+    else
+        note "$release" "NO CPYTHON $release AT HAND: its tests did not run"
+    fi
+done <<<"$pythons"
+if [ $# -eq 0 ]; then
+    step "CPython 3.14t: wheel" scripts/build-free-threaded.sh && note 3.14t "wheel compiled" ||
+        note 3.14t "1 error: the wheel did not compile"
+fi
+
+echo
+cat "$summary"
+total
+exit "$failed"

@@ -29,7 +29,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes more than a quarter of a second")
     config.addinivalue_line("markers", "loops(*names): runs on these loops alone; the reason stands beside it")
     config.addinivalue_line(
         "markers", "asyncio_lacks(when, reason): where `when` holds, asyncio itself fails this; skipped there, and said"

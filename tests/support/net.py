@@ -84,6 +84,12 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
+async def others_done() -> None:
+    """Waits until every other task of the loop has ended, however it ended."""
+    current = asyncio.current_task()
+    await asyncio.gather(*(asyncio.all_tasks() - {current}), return_exceptions=True)
+
+
 class Recording(asyncio.BaseProtocol):
     """Keeps what a stream transport told it, and lets a test await it.
 

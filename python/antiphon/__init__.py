@@ -1,0 +1,40 @@
+"""antiphon: asyncio's event loop in Rust.
+
+    import antiphon
+
+    async def main(): ...
+
+    antiphon.run(main())
+
+The same loop for programs that bring their own runner:
+`asyncio.run(main(), loop_factory=antiphon.new_event_loop)`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from antiphon._antiphon import __version__
+from antiphon.loop import Loop
+from antiphon.runner import Runner, new_event_loop, run
+
+if TYPE_CHECKING:
+    from antiphon.policy import EventLoopPolicy
+
+__all__ = [
+    "EventLoopPolicy",
+    "Loop",
+    "Runner",
+    "__version__",
+    "new_event_loop",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Gives `EventLoopPolicy` when asked: Python deprecates policies, then drops them."""
+    if name == "EventLoopPolicy":
+        try:
+            from antiphon.policy import EventLoopPolicy
+        except ImportError:
+            raise AttributeError("this Python has no event loop policies") from None
+        return EventLoopPolicy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

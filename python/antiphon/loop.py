@@ -1,0 +1,185 @@
+"""`Loop`: asyncio's event loop, whose turns are native and whose parts are one file each.
+
+What runs per callback or packet is in `LoopBase` (Rust); what runs per connection or per loop is
+composed here. Each part is a class that extends `LoopBase` by methods only, so the state of a loop
+is what `LoopBase` and `Loop.__init__` make.
+
+    loop = Loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+Source: "Event Loop" of the asyncio documentation, Lib/asyncio/base_events.py, PEP 3156.
+"""
+
+import asyncio
+import sys
+import warnings
+from asyncio import constants, coroutines
+from asyncio.log import logger
+from collections.abc import Awaitable, Coroutine, Generator
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from antiphon import forking
+from antiphon.asyncgens import AsyncGens
+from antiphon.serve import Serve
+from antiphon.signals import Signals
+from antiphon.ssl_bridge import StartTls
+from antiphon.tasks import Tasks
+from antiphon.unix import UnixStreams
+
+__all__ = ["Loop"]
+
+T = TypeVar("T")
+
+
+class Loop(AsyncGens, Tasks, Serve, UnixStreams, StartTls, Signals, asyncio.AbstractEventLoop):
+    """An event loop: runs callbacks and tasks, timers, sockets and signals in one thread.
+
+    All methods are those of `asyncio.AbstractEventLoop`.
+    """
+
+    def __init__(self) -> None:
+        self._asyncgens = WeakSet()
+        self._signal_handlers = {}
+        self._origin_depth_before: int | None = None
+        if coroutines._is_debug_mode():  # type: ignore[attr-defined]  # -X dev, PYTHONASYNCIODEBUG
+            self.set_debug(True)
+        forking.register(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.__class__.__name__} running={self.is_running()} "
+            f"closed={self.is_closed()} debug={self.get_debug()}>"
+        )
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if self.is_closed():
+            return
+        _warn(f"unclosed event loop {self!r}", ResourceWarning, source=self)
+        if not self.is_running():
+            self.close()
+
+    def run_forever(self) -> None:
+        """Runs turn after turn until `stop` is called.
+
+        Raises:
+            RuntimeError: the loop is closed or running, or another loop runs in this thread.
+            BaseException: a callback raised what is no `Exception`; the loop stays usable.
+        """
+        self._check_runnable()
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(
+            firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
+        )
+        try:
+            if self.get_debug():
+                self._set_coroutine_origin_tracking(True)
+            self._run_native()
+        finally:
+            if self._origin_depth_before is not None:
+                self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*hooks)
+
+    def run_until_complete(
+        self, future: Generator[Any, None, T] | Coroutine[Any, Any, T] | Awaitable[T]
+    ) -> T:
+        """Runs the loop until a future is done.
+
+        Args:
+            future: a future of this loop; a coroutine or other awaitable becomes a task.
+
+        Returns:
+            The result of the future.
+
+        Raises:
+            RuntimeError: as for `run_forever`, or `stop` was called before the future was done.
+            BaseException: the exception of the future, or what a callback raised.
+        """
+        self._check_runnable()
+        is_new_task = not asyncio.isfuture(future)
+        task = asyncio.ensure_future(future, loop=self)
+        if is_new_task:
+            # If it does not complete, the caller is told by the exception below.
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        task.add_done_callback(_stop_loop_of)
+        try:
+            self.run_forever()
+        except BaseException:
+            if is_new_task and task.done() and not task.cancelled():
+                # The exception is on its way to the caller, who cannot reach the task: it must not
+                # be logged as never retrieved.
+                task.exception()
+            raise
+        finally:
+            task.remove_done_callback(_stop_loop_of)
+        if not task.done():
+            raise RuntimeError("Event loop stopped before Future completed.")
+        return task.result()
+
+    def close(self) -> None:
+        """Ends the loop: queued work is dropped, descriptors, threads and signals are let go.
+
+        The default executor is not waited for. A second call does nothing.
+
+        Raises:
+            RuntimeError: the loop is running.
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        if self.get_debug():
+            logger.debug("Close %r", self)
+        try:
+            # Before the pipe goes that the interpreter writes arriving signals to.
+            self._remove_all_signal_handlers()
+        finally:
+            self._close_native()
+            self._release_executor()
+
+    def set_debug(self, enabled: bool) -> None:
+        """Switches debug mode: checks of threads and callbacks, slow callbacks, origins of coroutines.
+
+        Args:
+            enabled: takes effect at once, for origins of coroutines in the next turn.
+        """
+        super().set_debug(enabled)
+        if self.is_running():
+            # Origins are the business of the thread that runs the loop.
+            self.call_soon_threadsafe(self._set_coroutine_origin_tracking, bool(enabled))
+
+    def _check_runnable(self) -> None:
+        """Refuses to run a loop that is closed or running, or beside another one.
+
+        `_run_native` refuses too; but then hooks of the thread would be set and a task made.
+        """
+        self._check_closed()
+        if self.is_running():
+            raise RuntimeError("This event loop is already running")
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("Cannot run the event loop while another loop is running")
+
+    def _set_coroutine_origin_tracking(self, enabled: bool) -> None:
+        """Makes coroutines of this thread remember where they were made, or undoes that."""
+        before = self._origin_depth_before
+        if enabled == (before is not None):
+            return
+        if before is None:
+            self._origin_depth_before = sys.get_coroutine_origin_tracking_depth()
+            sys.set_coroutine_origin_tracking_depth(constants.DEBUG_STACK_DEPTH)
+        else:
+            self._origin_depth_before = None
+            sys.set_coroutine_origin_tracking_depth(before)
+
+
+def _stop_loop_of(future: asyncio.Future[Any]) -> None:
+    """Stops the loop of a future that is done."""
+    if not future.cancelled() and isinstance(
+        future.exception(), (SystemExit, KeyboardInterrupt)
+    ):
+        # These leave the loop by themselves: a stop would end the next run before it began.
+        return
+    future.get_loop().stop()

@@ -1,0 +1,187 @@
+"""`Server`: the listening sockets of one `create_server` call and the connections they brought.
+
+Life: made -> serving (`start_serving`) -> closed (`close`; no way back) -> all connections gone,
+which is what `wait_closed` waits for. Invariant: a transport is in `_clients` from `_attach`, which
+the accept loop calls when it makes the transport, until `_detach`, which the transport calls when
+its connection is lost; both are single set operations, for they run once per connection.
+
+    async with await loop.create_server(Echo, "127.0.0.1", 8080) as server:
+        await server.serve_forever()
+
+Source: Lib/asyncio/base_events.py, "Server objects" of the asyncio documentation.
+"""
+
+import asyncio
+import socket
+import sys
+from asyncio.trsock import TransportSocket
+from collections.abc import Callable
+from typing import Any
+
+from antiphon._antiphon import LoopBase
+from antiphon.ssl_bridge import MakeTransport
+
+__all__ = ["Server"]
+
+# Before 3.12.1 wait_closed() of a closed server returned although connections were left.
+_WAITS_FOR_CONNECTIONS = sys.version_info >= (3, 12, 1)
+# From 3.14 on a cancelled serve_forever() closes the connections that its wait would hang on.
+_CANCELLED_SERVE_CLOSES_CLIENTS = sys.version_info >= (3, 14)
+
+
+class Server(asyncio.AbstractServer):
+    """Listening sockets with one protocol factory.
+
+    Args:
+        loop: the loop that accepts.
+        sockets: bound, non-blocking, not yet listening; owned by the server.
+        protocol_factory: called without arguments for each connection.
+        backlog: length of the kernel's queue, and of the batch accepted at a time.
+        make_transport: makes the transport of a connection in place of the accept loop; None for
+            plain connections.
+        on_socket_closed: called with each listening socket after it was closed.
+    """
+
+    def __init__(
+        self,
+        loop: LoopBase,
+        sockets: list[socket.socket],
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        backlog: int,
+        make_transport: MakeTransport | None = None,
+        on_socket_closed: Callable[[socket.socket], None] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._sockets: list[socket.socket] | None = sockets
+        self._protocol_factory = protocol_factory
+        self._backlog = backlog
+        self._make_transport = make_transport
+        self._on_socket_closed = on_socket_closed
+        self._serving = False
+        self._serving_forever: asyncio.Future[None] | None = None
+        self._clients: set[asyncio.Transport] = set()
+        # None once closed and without connections: then nobody has to wait any more.
+        self._waiters: list[asyncio.Future[None]] | None = []
+
+    def __repr__(self) -> str:
+        return f"<{self.__class__.__name__} sockets={self.sockets!r}>"
+
+    @property
+    def sockets(self) -> tuple[TransportSocket, ...]:
+        """The listening sockets, wrapped against closing; empty once the server is closed."""
+        if self._sockets is None:
+            return ()
+        return tuple(TransportSocket(sock) for sock in self._sockets)
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Returns the loop that accepts."""
+        return self._loop
+
+    def is_serving(self) -> bool:
+        """Tells whether connections are accepted."""
+        return self._serving
+
+    def close(self) -> None:
+        """Closes the listening sockets; connections that were accepted stay open.
+
+        A second call does nothing. `serve_forever` ends as if it were cancelled.
+        """
+        sockets = self._sockets
+        if sockets is None:
+            return
+        self._sockets = None
+        for sock in sockets:
+            self._loop._stop_accepting(sock)
+            sock.close()
+            if self._on_socket_closed is not None:
+                self._on_socket_closed(sock)
+        self._serving = False
+        serving_forever = self._serving_forever
+        if serving_forever is not None and not serving_forever.done():
+            serving_forever.cancel()
+            self._serving_forever = None
+        if not self._clients:
+            self._wake_waiters()
+
+    def close_clients(self) -> None:
+        """Closes all accepted connections after their written data is sent."""
+        for transport in self._clients.copy():
+            transport.close()
+
+    def abort_clients(self) -> None:
+        """Closes all accepted connections at once; written data that is not yet sent is lost."""
+        for transport in self._clients.copy():
+            transport.abort()
+
+    async def start_serving(self) -> None:
+        """Accepts connections from now on; harmless if it does so already."""
+        self._start_serving()
+        # What the loop was told about the sockets is in force when this returns.
+        await asyncio.sleep(0)
+
+    async def serve_forever(self) -> None:
+        """Accepts connections until cancelled, then closes the server and waits for it.
+
+        Raises:
+            RuntimeError: the server is closed, or somebody else waits here already.
+            asyncio.CancelledError: the only way out.
+        """
+        if self._serving_forever is not None:
+            raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
+        if self._sockets is None:
+            raise RuntimeError(f"server {self!r} is closed")
+        self._start_serving()
+        self._serving_forever = self._loop.create_future()
+        try:
+            await self._serving_forever
+        except asyncio.CancelledError:
+            try:
+                self.close()
+                if _CANCELLED_SERVE_CLOSES_CLIENTS:
+                    self.close_clients()
+                await self.wait_closed()
+            finally:
+                raise
+        finally:
+            self._serving_forever = None
+
+    async def wait_closed(self) -> None:
+        """Waits until the server is closed and its connections are gone, in either order.
+
+        Python 3.11 does not wait for connections of a server that is closed already.
+        """
+        waiters = self._waiters
+        if waiters is None or (self._sockets is None and not _WAITS_FOR_CONNECTIONS):
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        waiters.append(waiter)
+        await waiter
+
+    def _start_serving(self) -> None:
+        """Lets the kernel queue connections and the loop accept them."""
+        if self._serving or self._sockets is None:
+            return
+        self._serving = True
+        for sock in self._sockets:
+            sock.listen(self._backlog)
+            self._loop._start_accepting(
+                sock, self._protocol_factory, self, self._backlog, self._make_transport
+            )
+
+    def _attach(self, transport: Any) -> None:
+        """Counts a connection in; called by the accept loop."""
+        self._clients.add(transport)
+
+    def _detach(self, transport: Any) -> None:
+        """Counts a connection out; the last one of a closed server wakes who waits for that."""
+        self._clients.discard(transport)
+        if self._sockets is None and not self._clients:
+            self._wake_waiters()
+
+    def _wake_waiters(self) -> None:
+        """Ends all `wait_closed` calls, those to come too."""
+        waiters = self._waiters
+        self._waiters = None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)

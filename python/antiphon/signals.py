@@ -1,0 +1,157 @@
+"""Signal handlers that run as callbacks of the loop.
+
+The interpreter's own handler writes the number of each signal into the loop's pipe
+(`signal.set_wakeup_fd`), the loop reads it like any descriptor and schedules the callback, which may
+therefore do everything that a callback may. Invariant: the interpreter knows the pipe exactly while
+this loop has handlers. Only the main thread can set signal handlers.
+
+Source: Lib/asyncio/unix_events.py, signal(7).
+"""
+
+import asyncio
+import errno
+import os
+import signal
+import sys
+import warnings
+from asyncio.log import logger
+from collections.abc import Callable
+from typing import Any
+
+from antiphon._antiphon import LoopBase
+
+__all__ = ["Signals"]
+
+_READ_SIZE_BYTES = 4096
+
+
+class Signals(LoopBase):
+    """The part of the loop that handles signals."""
+
+    __slots__ = ()
+
+    _signal_handlers: dict[int, asyncio.Handle]  # made by Loop.__init__
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:  # type: ignore[override]
+        """Runs `callback(*args)` in the loop each time a signal arrives.
+
+        Args:
+            sig: the number of the signal; a handler it had in this loop is replaced.
+            callback: a plain function; it runs in the context of this call.
+            args: its arguments.
+
+        Raises:
+            ValueError: there is no such signal.
+            RuntimeError: the signal cannot be caught, this is not the main thread, or the loop is
+                closed.
+        """
+        self._check_callback(callback, "add_signal_handler")
+        _check_signal(sig)
+        self._check_closed()
+        read_fd, write_fd = self._signal_pipe()
+        try:
+            # Refused outside of the main thread: so it comes first.
+            signal.set_wakeup_fd(write_fd)
+        except (ValueError, OSError) as error:
+            raise RuntimeError(str(error)) from error
+        if not self._signal_handlers:
+            self._add_reader(read_fd, self._read_signals, read_fd)
+
+        self._signal_handlers[sig] = asyncio.Handle(callback, args, self, None)
+        try:
+            # Any handler of Python's makes the interpreter write to the pipe.
+            signal.signal(sig, _leave_to_the_pipe)
+            # Lets the kernel restart system calls instead of failing them with EINTR.
+            signal.siginterrupt(sig, False)
+        except OSError as error:
+            del self._signal_handlers[sig]
+            self._forget_pipe_when_unused()
+            if error.errno == errno.EINVAL:
+                raise RuntimeError(f"sig {sig} cannot be caught") from error
+            raise
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Gives a signal its default action back.
+
+        Returns:
+            Whether there was a handler to remove.
+
+        Raises:
+            ValueError: there is no such signal.
+            RuntimeError: the signal cannot be caught.
+        """
+        _check_signal(sig)
+        if self._signal_handlers.pop(sig, None) is None:
+            return False
+        default = signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
+        try:
+            signal.signal(sig, default)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise RuntimeError(f"sig {sig} cannot be caught") from error
+            raise
+        self._forget_pipe_when_unused()
+        return True
+
+    def _remove_all_signal_handlers(self) -> None:
+        """Gives all signals their default action back; the loop closes."""
+        if not self._signal_handlers:
+            return
+        if sys.is_finalizing():
+            # Signals cannot be set any more, and the process is about to end.
+            warnings.warn(
+                f"Closing the loop {self!r} on interpreter shutdown stage, "
+                f"skipping signal handlers removal",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+            self._signal_handlers.clear()
+            return
+        for sig in list(self._signal_handlers):
+            self.remove_signal_handler(sig)
+
+    def _read_signals(self, read_fd: int) -> None:
+        """Schedules the callbacks of all signals that have arrived, in the order of arrival."""
+        while True:
+            try:
+                arrived = os.read(read_fd, _READ_SIZE_BYTES)
+            except InterruptedError:
+                continue
+            except BlockingIOError:
+                return
+            for sig in arrived:
+                self._handle_signal(sig)
+            if len(arrived) < _READ_SIZE_BYTES:
+                return
+
+    def _handle_signal(self, sig: int) -> None:
+        """Schedules the callback of one signal."""
+        handle = self._signal_handlers.get(sig)
+        if handle is None:
+            return  # removed after the signal arrived
+        if handle.cancelled():
+            self.remove_signal_handler(sig)
+        else:
+            self.call_soon(handle._run)
+
+    def _forget_pipe_when_unused(self) -> None:
+        """Takes the pipe from the interpreter once no handler needs it."""
+        if self._signal_handlers:
+            return
+        try:
+            signal.set_wakeup_fd(-1)
+        except (ValueError, OSError) as error:
+            logger.info("set_wakeup_fd(-1) failed: %s", error)
+
+
+def _leave_to_the_pipe(_signum: int, _frame: object) -> None:
+    """The handler that the interpreter calls; the loop's own work begins at its pipe."""
+
+
+def _check_signal(sig: Any) -> None:
+    """Refuses what is no signal of this system."""
+    if not isinstance(sig, int):
+        raise TypeError(f"sig must be an int, not {sig!r}")
+    if sig not in signal.valid_signals():
+        raise ValueError(f"invalid signal number {sig}")

@@ -1,0 +1,79 @@
+"""Checks of socket arguments that several methods of the loop share.
+
+Every check raises asyncio's own exception with asyncio's own words; none of them touches the network.
+
+Source: Lib/asyncio/base_events.py (`_check_ssl_socket`, `_set_reuseport`).
+"""
+
+import socket
+from typing import Any
+
+try:
+    import ssl
+except ImportError:  # an interpreter built without OpenSSL
+    ssl = None  # type: ignore[assignment]
+
+__all__ = ["check_not_ssl", "check_stream", "check_tls_timeouts", "set_reuse_port"]
+
+
+def check_not_ssl(sock: Any) -> None:
+    """Refuses a socket of the `ssl` module, whose reads and writes do not follow readiness.
+
+    Args:
+        sock: any object; only `ssl.SSLSocket` is refused.
+
+    Raises:
+        TypeError: `sock` is an `ssl.SSLSocket`.
+    """
+    if ssl is not None and isinstance(sock, ssl.SSLSocket):
+        raise TypeError("Socket cannot be of type SSLSocket")
+
+
+def check_stream(sock: socket.socket) -> None:
+    """Refuses a socket that is not of type SOCK_STREAM; the family does not matter.
+
+    Raises:
+        ValueError: `sock` is a datagram, raw or other socket.
+    """
+    if sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+
+
+def check_tls_timeouts(
+    with_tls: bool,
+    ssl_handshake_timeout: float | None,
+    ssl_shutdown_timeout: float | None,
+) -> None:
+    """Refuses TLS timeouts that are given without TLS.
+
+    Args:
+        with_tls: whether the call asked for TLS.
+        ssl_handshake_timeout: seconds, or None when not given.
+        ssl_shutdown_timeout: seconds, or None when not given.
+
+    Raises:
+        ValueError: a timeout is given and `with_tls` is false.
+    """
+    if with_tls:
+        return
+    if ssl_handshake_timeout is not None:
+        raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
+    if ssl_shutdown_timeout is not None:
+        raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
+
+
+def set_reuse_port(sock: socket.socket) -> None:
+    """Sets SO_REUSEPORT, so that several sockets may listen on one address.
+
+    Raises:
+        ValueError: the platform does not know the option, or knows it only by name.
+    """
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise ValueError("reuse_port not supported by socket module")
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError:
+        raise ValueError(
+            "reuse_port not supported by socket module, "
+            "SO_REUSEPORT defined but not implemented."
+        ) from None

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         program = _code_program(code, rest)
     elif options.program:
         path, *rest = options.program
-        program = _stdin_program(rest) if path == "-" else _file_program(path, rest)
+        program = _stdin_program(rest) if path == "-" else _path_program(path, rest)
     else:
         parser.error("a program is needed: a file, -m module, -c code, or - for standard input")
     _make_default()
@@ -162,36 +162,40 @@ def _stdin_program(arguments: list[str]) -> _Program:
     return _Program(["-", *arguments], "", start)
 
 
-def _file_program(path: str, arguments: list[str]) -> _Program:
+def _path_program(path: str, arguments: list[str]) -> _Program:
     """A script, or what python can import from (a folder, a zip file) with a `__main__` in it."""
     argv = [path, *arguments]
     whole_path = os.path.join(os.getcwd(), path)
-    if pkgutil.get_importer(whole_path) is not None:
 
-        def start(_main: types.ModuleType) -> None:
-            runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]  # as above
-
-        return _Program(argv, whole_path, start, always_on_path=True)
-
-    def start(main: types.ModuleType) -> None:
-        loader: SourceFileLoader | SourcelessFileLoader
-        if path.endswith(".pyc"):
-            loader = SourcelessFileLoader("__main__", whole_path)
-            code = loader.get_code("__main__")
-        else:
-            loader = SourceFileLoader("__main__", whole_path)
-            code = compile(_read(loader, whole_path), whole_path, "exec", dont_inherit=True)
+    def start_script(main: types.ModuleType) -> None:
+        loader = SourceFileLoader("__main__", whole_path)
+        source = _read(loader, whole_path)
         main.__loader__ = loader
         _set_file(main, whole_path)
+        exec(compile(source, whole_path, "exec", dont_inherit=True), main.__dict__)
+
+    def start_compiled(main: types.ModuleType) -> None:
+        loader = SourcelessFileLoader("__main__", whole_path)
+        main.__loader__ = loader
+        _set_file(main, whole_path)
+        code = loader.get_code("__main__")
+        assert code is not None  # only a package made of folders alone has no code
         exec(code, main.__dict__)
 
+    def start_importable(_main: types.ModuleType) -> None:
+        runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]  # as above
+
+    if pkgutil.get_importer(whole_path) is not None:
+        return _Program(argv, whole_path, start_importable, always_on_path=True)
+    start = start_compiled if path.endswith(".pyc") else start_script
     return _Program(argv, os.path.dirname(os.path.realpath(path)), start)
 
 
 def _set_file(main: types.ModuleType, path: str) -> None:
+    """Sets what `__main__` says about where it came from."""
     main.__file__ = path
     if sys.version_info < (3, 15):
-        main.__cached__ = None
+        main.__dict__["__cached__"] = None
 
 
 def _read(loader: SourceFileLoader, path: str) -> bytes:
@@ -199,10 +203,8 @@ def _read(loader: SourceFileLoader, path: str) -> bytes:
     try:
         return loader.get_data(path)
     except OSError as error:
-        print(
-            f"antiphon: can't open file {path!r}: [Errno {error.errno}] {error.strerror}",
-            file=sys.stderr,
-        )
+        reason = f"[Errno {error.errno}] {error.strerror}"
+        print(f"antiphon: can't open file {path!r}: {reason}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -210,7 +212,7 @@ def _run(program: _Program) -> None:
     """Puts `program` in the place of this command and runs it to its end."""
     # A new module: what this command's own start left in the old one is none of the program's business.
     main = types.ModuleType("__main__")
-    main.__builtins__ = builtins
+    main.__dict__["__builtins__"] = builtins
     if sys.version_info < (3, 14):
         main.__annotations__ = {}
     sys.modules["__main__"] = main

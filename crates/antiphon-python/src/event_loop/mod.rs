@@ -1,0 +1,356 @@
+//! `LoopBase`: the native half of the event loop, everything that runs per callback or per packet.
+//!
+//! `python/antiphon/loop.py` derives `Loop` from it and adds what runs per connection or per loop. One concept a file:
+//! [`schedule`] takes callbacks in, [`run`] drives turns, [`watch`] follows descriptors, [`create`] makes tasks and futures,
+//! [`collect`] answers the cycle collector, this file holds the state and its life from open to closed.
+
+pub mod collect;
+pub mod create;
+pub mod run;
+pub mod schedule;
+pub mod watch;
+
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use antiphon_engine::{Epoll, Inbox};
+struct SignalPipe;
+impl SignalPipe { fn new()->std::io::Result<Self>{Ok(Self)} fn read_fd(&self)->i32{-1} fn write_fd(&self)->i32{-1} }
+use pyo3::ffi;
+
+use crate::ffi::raise::{os_error, runtime_error, type_error};
+use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Result, call};
+use crate::handle::FreeHandles;
+use crate::io_table::IoTable;
+use crate::names::{import, names};
+use crate::seat::Seat;
+use crate::work::Work;
+use crate::{getter, method, method_noargs, method_one, setter};
+
+/// The wake-ups and queues that only the seat's holder touches (S1).
+pub struct Core {
+    /// The engine's queues, timers and driver.
+    pub engine: antiphon_engine::Core<Work, Epoll>,
+    /// Who waits for which descriptor.
+    pub io: IoTable,
+    /// Memory of dead handles.
+    pub free_handles: FreeHandles,
+    /// Where reads land before they become right-sized objects; made on first use.
+    pub read_buffer: Vec<u8>,
+}
+
+const OPEN: u8 = 0;
+const CLOSED: u8 = 1;
+const FORKED: u8 = 2;
+
+/// The payload of `LoopBase`.
+pub struct EventLoop {
+    seat: Seat<Core>,
+    inbox: Arc<Inbox<Work>>,
+    /// OPEN, CLOSED or FORKED.
+    state: AtomicU8,
+    running: AtomicBool,
+    stopping: AtomicBool,
+    debug: AtomicBool,
+    /// Whether a subclass replaced `time()`: then its clock moves the timers.
+    own_clock: bool,
+    slow_callback_seconds: AtomicU64,
+    task_factory: GilCell<Option<Owned>>,
+    signal_pipe: GilCell<Option<SignalPipe>>,
+}
+
+static LOOP: OnceLock<usize> = OnceLock::new();
+
+impl Payload for EventLoop {
+    type BaseSlots = ();
+    type Dictionary = ();
+    const COLLECTED: bool = true;
+    fn type_object() -> *mut ffi::PyTypeObject {
+        LOOP.get().map_or(ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
+    }
+}
+
+impl EventLoop {
+    fn open(own_clock: bool) -> std::io::Result<Self> {
+        let engine = antiphon_engine::Core::new(Epoll::new()?)?;
+        let inbox = Arc::clone(&engine.inbox);
+        Ok(Self {
+            seat: Seat::new(Core {
+                engine,
+                io: IoTable::default(),
+                free_handles: FreeHandles::default(),
+                read_buffer: Vec::new(),
+            }),
+            inbox,
+            state: AtomicU8::new(OPEN),
+            running: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            debug: AtomicBool::new(false),
+            own_clock,
+            slow_callback_seconds: AtomicU64::new(0.1f64.to_bits()),
+            task_factory: GilCell::new(None),
+            signal_pipe: GilCell::new(None),
+        })
+    }
+
+    /// The seat and the core behind it.
+    #[inline(always)]
+    pub fn seat(&self) -> &Seat<Core> {
+        &self.seat
+    }
+
+    /// Entry from threads without the seat.
+    #[inline(always)]
+    pub fn inbox(&self) -> &Inbox<Work> {
+        &self.inbox
+    }
+
+    /// Whether debug mode is on.
+    #[inline(always)]
+    pub fn debug(&self) -> bool {
+        self.debug.load(Ordering::Relaxed)
+    }
+
+    /// Whether some thread runs the loop.
+    pub fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire)
+    }
+
+    /// Whether the loop was closed (or belongs to the parent of a fork).
+    #[inline(always)]
+    pub fn is_closed(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != OPEN
+    }
+
+    /// # Errors
+    /// `RuntimeError` with asyncio's words once the loop is closed; a clear one in the child of a fork.
+    #[inline(always)]
+    pub fn check_open(&self) -> Result<()> {
+        if self.is_closed() { Err(self.not_open()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn not_open(&self) -> crate::ffi::Raised {
+        if self.state.load(Ordering::Relaxed) == FORKED {
+            runtime_error(
+                "This event loop was inherited through os.fork() and cannot be used in the child process; make a new \
+                 one there",
+            )
+        } else {
+            runtime_error("Event loop is closed")
+        }
+    }
+
+    /// # Errors
+    /// In debug mode, `RuntimeError` on a thread other than the running loop's.
+    pub fn check_thread(&self) -> Result<()> {
+        if self.is_running() && !self.seat.is_mine() {
+            return Err(runtime_error(
+                "Non-thread-safe operation invoked on an event loop other than the current one",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Adds work to the ready queue, from whatever thread; wakes a sleeping loop that another thread drives.
+    #[inline(always)]
+    pub fn push(&self, work: Work) {
+        let mut work = Some(work);
+        self.seat.with(|core| {
+            if let Some(work) = work.take() {
+                core.engine.ready.push(work);
+            }
+        });
+        if let Some(work) = work {
+            self.inbox.push(work);
+        }
+    }
+
+    /// The loop's share of a fork in the child: nothing of the parent's may be used, its epoll least of all.
+    fn mark_forked(&self) {
+        self.state.store(FORKED, Ordering::Relaxed);
+        self.running.store(false, Ordering::Relaxed);
+        self.seat.reset();
+    }
+}
+
+fn close_native(this: &Instance<EventLoop>) -> Result {
+    if this.is_running() {
+        return Err(runtime_error("Cannot close a running event loop"));
+    }
+    if this.state.swap(CLOSED, Ordering::AcqRel) == CLOSED {
+        return Ok(Owned::none());
+    }
+    let dropped = this.seat.with(|core| {
+        let mut work = core.engine.ready.take_all();
+        work.extend(core.engine.timers.take_all());
+        core.engine.inbox.drain_into(&mut core.engine.ready);
+        work.extend(core.engine.ready.take_all());
+        let watched = core.io.take_all(&mut core.engine.driver);
+        let buffer = std::mem::take(&mut core.read_buffer);
+        (work, watched, buffer)
+    });
+    // References go only now, outside of the core: dropping them may run Python code.
+    if let Some((work, watched, buffer)) = dropped {
+        for entry in &work {
+            if entry.kind() == crate::work::Kind::Handle {
+                let handle = crate::handle::of_work(entry);
+                handle.key().take();
+                drop(handle.call().take());
+            }
+        }
+        drop((work, watched, buffer));
+    }
+    drop(this.signal_pipe.take());
+    Ok(Owned::none())
+}
+
+fn mark_forked(this: &Instance<EventLoop>) -> Result {
+    this.mark_forked();
+    Ok(Owned::none())
+}
+
+fn is_running(this: &Instance<EventLoop>) -> Result {
+    Ok(Owned::bool(this.is_running()))
+}
+
+fn is_closed(this: &Instance<EventLoop>) -> Result {
+    Ok(Owned::bool(this.is_closed()))
+}
+
+fn check_closed(this: &Instance<EventLoop>) -> Result {
+    this.check_open().map(|()| Owned::none())
+}
+
+fn check_callback(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
+    args.at_least(2, &["callback", "method"])?;
+    let _ = this;
+    // SAFETY: the arguments are alive during the call.
+    let [callback, method] = unsafe { [0, 1].map(|place| Owned::from_borrowed(args.positional()[place])) };
+    call(&import("antiphon.debug", "check_callback")?, [&callback, &method])
+}
+
+fn stop(this: &Instance<EventLoop>) -> Result {
+    this.stopping.store(true, Ordering::Release);
+    if this.is_running() && !this.seat.is_mine() {
+        this.inbox.wake();
+    }
+    Ok(Owned::none())
+}
+
+fn get_debug(this: &Instance<EventLoop>) -> Result {
+    Ok(Owned::bool(this.debug()))
+}
+
+fn set_debug(this: &Instance<EventLoop>, enabled: &Owned) -> Result {
+    // SAFETY: F1; the argument is alive.
+    let enabled = crate::ffi::check(unsafe { ffi::PyObject_IsTrue(enabled.as_ptr()) })? != 0;
+    this.debug.store(enabled, Ordering::Relaxed);
+    Ok(Owned::none())
+}
+
+fn get_slow(this: &Instance<EventLoop>) -> Result {
+    Owned::float(f64::from_bits(this.slow_callback_seconds.load(Ordering::Relaxed)))
+}
+
+fn set_slow(this: &Instance<EventLoop>, seconds: Option<&Owned>) -> Result<()> {
+    let seconds = seconds.ok_or_else(|| type_error("slow_callback_duration cannot be deleted"))?;
+    let seconds = schedule::seconds(seconds)?;
+    this.slow_callback_seconds.store(seconds.to_bits(), Ordering::Relaxed);
+    Ok(())
+}
+
+fn thread_id(this: &Instance<EventLoop>) -> Result {
+    if this.is_running() { Owned::int(this.seat.holder() as i64) } else { Ok(Owned::none()) }
+}
+
+/// `(read, write)` of the pipe that `signal.set_wakeup_fd` writes to.
+fn signal_pipe(this: &Instance<EventLoop>) -> Result {
+    this.check_open()?;
+    if this.signal_pipe.with(|pipe| pipe.is_none()) {
+        let made = SignalPipe::new().map_err(|error| os_error(&error))?;
+        drop(this.signal_pipe.replace(Some(made)));
+    }
+    let ends = this.signal_pipe.with(|pipe| pipe.as_ref().map(|pipe| (pipe.read_fd(), pipe.write_fd())));
+    let (read, write) = ends.ok_or_else(|| runtime_error("Event loop is closed"))?;
+    Owned::tuple([Owned::int(read.into())?, Owned::int(write.into())?])
+}
+
+unsafe extern "C" fn new(
+    kind: *mut ffi::PyTypeObject,
+    _args: *mut ffi::PyObject,
+    _keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    crate::ffi::guard(|| {
+        // SAFETY: F1; `kind` is `LoopBase` or a subclass. The payload is built before the object, so that the collector
+        // never meets an object without one.
+        unsafe {
+            let inherited = Owned::from_borrowed(EventLoop::type_object().cast()).attr(&names().time)?;
+            let own = Owned::from_borrowed(kind.cast()).attr(&names().time)?;
+            let payload =
+                EventLoop::open(own.as_ptr() != inherited.as_ptr()).map_err(|error| os_error(&error))?;
+            let Some(allocate) = (*kind).tp_alloc else {
+                return Err(runtime_error("the loop's type has no allocator"));
+            };
+            let object = allocate(kind, 0);
+            let object = Owned::from_new(object)?;
+            Instance::<EventLoop>::initialise(object.as_ptr(), payload);
+            Ok(object)
+        }
+    })
+}
+
+/// Makes the type and adds it to the module.
+pub fn load(module: &Owned) -> Result<()> {
+    if LOOP.get().is_none() {
+        let made = HeapType::new(c"antiphon._antiphon.LoopBase", Instance::<EventLoop>::SIZE)
+            .base()
+            .collected()
+            .doc(c"The native half of antiphon's event loop; use `antiphon.Loop`.")
+            .slot(ffi::Py_tp_new, new as *mut c_void)
+            .slot(ffi::Py_tp_traverse, collect::traverse as *mut c_void)
+            .slot(ffi::Py_tp_clear, collect::clear as *mut c_void)
+            .slot(ffi::Py_tp_dealloc, collect::dealloc as *mut c_void)
+            .weak_references(Instance::<EventLoop>::WEAKREF_OFFSET)
+            .method_noargs(c"is_running", method_noargs!(is_running), c"Whether the loop runs now.")
+            .method_noargs(c"is_closed", method_noargs!(is_closed), c"Whether the loop was closed.")
+            .method_noargs(c"stop", method_noargs!(stop), c"Stop after the turn that runs now.")
+            .method_noargs(c"get_debug", method_noargs!(get_debug), c"Whether debug mode is on.")
+            .method_one(c"set_debug", method_one!(set_debug), c"Switch debug mode.")
+            .method_noargs(c"_check_closed", method_noargs!(check_closed), c"Raise RuntimeError when closed.")
+            .method(
+                c"_check_callback",
+                method!(c"_check_callback", check_callback),
+                c"_check_callback(callback, method): refuse coroutines and what cannot be called.",
+            )
+            .method_noargs(c"_close_native", method_noargs!(close_native), c"Release descriptors and queued work.")
+            .method_noargs(
+                c"_mark_forked",
+                method_noargs!(mark_forked),
+                c"In the child of a fork: refuse every further use.",
+            )
+            .method_noargs(
+                c"_signal_pipe",
+                method_noargs!(signal_pipe),
+                c"(read, write) descriptors of the pipe for signal.set_wakeup_fd.",
+            )
+            .attribute(
+                c"slow_callback_duration",
+                getter!(get_slow),
+                Some(setter!(set_slow)),
+                c"Seconds from which debug mode reports a callback as slow.",
+            )
+            .attribute(c"_thread_id", getter!(thread_id), None, c"The running loop's thread, None while it rests.");
+        let made = schedule::add_methods(made);
+        let made = watch::add_methods(made);
+        let made = create::add_methods(made);
+        let made = run::add_methods(made);
+        let made = crate::sock::add_methods(made);
+        let made = crate::transport::add_methods(made);
+        let made = made.build(None, Instance::<EventLoop>::PAYLOAD_OFFSET)?;
+        let _ = LOOP.set(made as usize);
+    }
+    crate::add_type(module, c"LoopBase", EventLoop::type_object())
+}

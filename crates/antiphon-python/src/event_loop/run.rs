@@ -1,0 +1,219 @@
+//! The running loop: the engine's five phases, with Python's side of each.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use antiphon_engine::{Clock, Driver, Event, Host, Instant, Monotonic, run_once};
+use pyo3::ffi;
+
+use super::{Core, EventLoop, schedule};
+use crate::ffi::raise::{os_error, runtime_error};
+use crate::ffi::{HeapType, Instance, Owned, Raised, Result, call, detached, raise};
+use crate::handle::of_work;
+use crate::method_noargs;
+use crate::names::{import, names};
+use crate::work::{Kind, Work};
+
+/// One run of the loop, from the moment its thread took the seat.
+struct Turns<'a> {
+    this: &'a Instance<EventLoop>,
+    /// What must leave the loop: `KeyboardInterrupt`, `SystemExit`, a failing clock.
+    failure: Option<Owned>,
+}
+
+impl Turns<'_> {
+    #[cold]
+    fn fail(&mut self, Raised: Raised) {
+        if self.failure.is_none() {
+            self.failure = raise::take();
+        } else {
+            raise::write_unraisable(None);
+        }
+    }
+
+    #[inline(always)]
+    fn outcome(&mut self, outcome: Result<()>) {
+        if let Err(raised) = outcome {
+            self.fail(raised);
+        }
+    }
+
+    /// Python's signal handlers run here: the wait was interrupted, or is about to begin.
+    fn run_signal_handlers(&mut self) {
+        // SAFETY: F1.
+        let status = unsafe { ffi::PyErr_CheckSignals() };
+        if status != 0 {
+            self.fail(Raised);
+        }
+    }
+
+    #[cold]
+    fn run_debug(&mut self, work: Work) {
+        let started = Monotonic.now();
+        let handle = work.clone().into_object();
+        let outcome = of_work(&work).run_debug();
+        self.outcome(outcome);
+        let took = Monotonic.now().saturating_duration_since(started).as_secs_f64();
+        let threshold = f64::from_bits(self.this.slow_callback_seconds.load(Ordering::Relaxed));
+        if took >= threshold {
+            let outcome = report_slow(&handle, took);
+            self.outcome(outcome);
+        }
+    }
+}
+
+fn report_slow(handle: &Owned, seconds: f64) -> Result<()> {
+    call(&import("antiphon.debug", "report_slow")?, [handle, &Owned::float(seconds)?])?;
+    Ok(())
+}
+
+impl Host for Turns<'_> {
+    type Work = Work;
+    type Driver = antiphon_engine::Epoll;
+
+    #[inline(always)]
+    fn core<R>(&mut self, f: impl FnOnce(&mut antiphon_engine::Core<Work, Self::Driver>) -> R) -> R {
+        self.this.seat.enter(|core| f(&mut core.engine))
+    }
+
+    #[inline]
+    fn now(&mut self) -> Instant {
+        if !self.this.own_clock {
+            return Monotonic.now();
+        }
+        match self.this.now_seconds() {
+            Ok(seconds) => schedule::instant(seconds),
+            Err(raised) => {
+                self.fail(raised);
+                Instant::from_ns(i64::MIN)
+            }
+        }
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
+        if timeout == Some(Duration::ZERO) {
+            return self.core(|core| core.wait(timeout));
+        }
+        self.run_signal_handlers();
+        if self.failure.is_some() {
+            return Ok(());
+        }
+        let core: *mut Core = self.this.seat.as_ptr();
+        // SAFETY: S1: this thread holds the seat. Only the driver and its event buffer are borrowed while the interpreter
+        // is released, so that the collector may read the queues meanwhile.
+        let waited = unsafe {
+            let driver = &mut *(&raw mut (*core).engine.driver);
+            let events = &mut *(&raw mut (*core).engine.events);
+            detached(|| driver.wait(timeout, events))
+        };
+        match waited {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
+                self.run_signal_handlers();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    #[inline(always)]
+    fn dispatch(&mut self, event: Event) {
+        self.this.seat.enter(|core| {
+            core.io.dispatch(event, &mut core.engine.ready);
+            core.io.rearm(&mut core.engine.driver, event);
+        });
+    }
+
+    #[inline(always)]
+    fn run(&mut self, work: Work) {
+        let outcome = match work.kind() {
+            Kind::Handle => {
+                if self.this.debug() {
+                    return self.run_debug(work);
+                }
+                of_work(&work).run()
+            }
+            Kind::ArmTimer => {
+                schedule::arm_from_inbox(self.this, work.into_object());
+                return;
+            }
+            Kind::DisarmTimer => {
+                let key = of_work(&work).key().take();
+                let disarmed =
+                    key.and_then(|key| self.this.seat.enter(|core| core.engine.timers.cancel(key)));
+                drop(disarmed);
+                return;
+            }
+            kind => crate::transport::run(self.this, kind, work.into_object()),
+        };
+        self.outcome(outcome);
+    }
+
+    #[inline(always)]
+    fn interrupted(&self) -> bool {
+        self.failure.is_some()
+    }
+}
+
+/// Ends a run on every path: the seat goes back, the thread has no running loop any more.
+struct Run<'a>(&'a Instance<EventLoop>);
+
+impl<'a> Run<'a> {
+    fn begin(this: &'a Instance<EventLoop>) -> Result<Self> {
+        this.check_open()?;
+        if this.is_running() || !this.seat.take() {
+            return Err(runtime_error("This event loop is already running"));
+        }
+        let none = Owned::none();
+        let other = call(&names().get_running_loop_or_none, []).inspect_err(|_| this.seat.give_back())?;
+        if !other.is_none() {
+            this.seat.give_back();
+            return Err(runtime_error("Cannot run the event loop while another loop is running"));
+        }
+        drop(none);
+        this.running.store(true, Ordering::Release);
+        let run = Self(this);
+        call(&names().set_running_loop, [&this.owned()])?;
+        Ok(run)
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        let pending = raise::take();
+        self.0.stopping.store(false, Ordering::Release);
+        if call(&names().set_running_loop, [&Owned::none()]).is_err() {
+            raise::write_unraisable(None);
+        }
+        self.0.running.store(false, Ordering::Release);
+        self.0.seat.give_back();
+        if let Some(pending) = pending {
+            raise::restore(pending);
+        }
+    }
+}
+
+/// Runs turns until `stop()`.
+fn run_native(this: &Instance<EventLoop>) -> Result {
+    let _run = Run::begin(this)?;
+    let mut turns = Turns { this, failure: None };
+    this.seat.enter(|core| core.engine.force_poll());
+    loop {
+        run_once(&mut turns).map_err(|error| os_error(&error))?;
+        if let Some(failure) = turns.failure.take() {
+            return Err(raise::restore(failure));
+        }
+        if this.stopping.load(Ordering::Acquire) {
+            return Ok(Owned::none());
+        }
+    }
+}
+
+/// Adds this file's methods to the type.
+pub fn add_methods(kind: HeapType) -> HeapType {
+    kind.method_noargs(
+        c"_run_native",
+        method_noargs!(run_native),
+        c"Run turns until stop(); what belongs to the thread (asyncgen hooks) is the caller's.",
+    )
+}

@@ -1,0 +1,310 @@
+//! Builds heap types (PEP 384) from Rust: slots, methods and attributes in one readable chain.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ptr;
+
+use pyo3::ffi;
+
+use super::owned::Owned;
+use super::raise::{Raised, Result};
+
+/// A native method as the interpreter calls it.
+pub type FastMethod = unsafe extern "C" fn(
+    *mut ffi::PyObject,
+    *const *mut ffi::PyObject,
+    ffi::Py_ssize_t,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
+
+/// A native method without arguments or with exactly one.
+pub type PlainMethod =
+    unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject;
+
+/// A native attribute's getter.
+pub type Getter = unsafe extern "C" fn(*mut ffi::PyObject, *mut c_void) -> *mut ffi::PyObject;
+
+/// A native attribute's setter (a null value deletes).
+pub type Setter = unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::PyObject, *mut c_void) -> c_int;
+
+/// A heap type in the making. Its tables live as long as the process: types are made once, at import.
+pub struct HeapType {
+    name: &'static CStr,
+    size: usize,
+    flags: u64,
+    slots: Vec<ffi::PyType_Slot>,
+    methods: Vec<ffi::PyMethodDef>,
+    attributes: Vec<ffi::PyGetSetDef>,
+    members: Vec<ffi::PyMemberDef>,
+}
+
+impl HeapType {
+    /// `name` is dotted, module first; `size` in bytes.
+    pub fn new(name: &'static CStr, size: usize) -> Self {
+        Self {
+            name,
+            size,
+            flags: ffi::Py_TPFLAGS_DEFAULT as u64,
+            slots: Vec::new(),
+            methods: Vec::new(),
+            attributes: Vec::new(),
+            members: Vec::new(),
+        }
+    }
+
+    /// Instances take part in cycle collection: traverse, clear and dealloc slots are the caller's.
+    pub fn collected(mut self) -> Self {
+        self.flags |= ffi::Py_TPFLAGS_HAVE_GC as u64;
+        self
+    }
+
+    /// Python classes may derive from this type.
+    pub fn base(mut self) -> Self {
+        self.flags |= ffi::Py_TPFLAGS_BASETYPE as u64;
+        self
+    }
+
+    /// `Type()` raises `TypeError`: instances come from elsewhere.
+    pub fn no_constructor(mut self) -> Self {
+        self.flags |= ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION as u64;
+        self
+    }
+
+    /// Sets a slot to a function or a string.
+    pub fn slot(mut self, slot: c_int, value: *mut c_void) -> Self {
+        self.slots.push(ffi::PyType_Slot { slot, pfunc: value });
+        self
+    }
+
+    /// The docstring.
+    pub fn doc(self, text: &'static CStr) -> Self {
+        self.slot(ffi::Py_tp_doc, text.as_ptr().cast_mut().cast())
+    }
+
+    /// A method with any arguments.
+    pub fn method(mut self, name: &'static CStr, function: FastMethod, doc: &'static CStr) -> Self {
+        self.methods.push(ffi::PyMethodDef {
+            ml_name: name.as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
+            ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+            ml_doc: doc.as_ptr(),
+        });
+        self
+    }
+
+    /// A method without arguments.
+    pub fn method_noargs(mut self, name: &'static CStr, function: PlainMethod, doc: &'static CStr) -> Self {
+        self.methods.push(ffi::PyMethodDef {
+            ml_name: name.as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
+            ml_flags: ffi::METH_NOARGS,
+            ml_doc: doc.as_ptr(),
+        });
+        self
+    }
+
+    /// A method with exactly one positional argument.
+    pub fn method_one(mut self, name: &'static CStr, function: PlainMethod, doc: &'static CStr) -> Self {
+        self.methods.push(ffi::PyMethodDef {
+            ml_name: name.as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
+            ml_flags: ffi::METH_O,
+            ml_doc: doc.as_ptr(),
+        });
+        self
+    }
+
+    /// An attribute; without a setter it is read-only.
+    pub fn attribute(
+        mut self,
+        name: &'static CStr,
+        getter: Getter,
+        setter: Option<Setter>,
+        doc: &'static CStr,
+    ) -> Self {
+        self.attributes.push(ffi::PyGetSetDef {
+            name: name.as_ptr(),
+            get: Some(getter),
+            set: setter,
+            doc: doc.as_ptr(),
+            closure: ptr::null_mut(),
+        });
+        self
+    }
+
+    fn offset_member(mut self, name: &'static CStr, offset: usize) -> Self {
+        self.members.push(ffi::PyMemberDef {
+            name: name.as_ptr(),
+            type_code: ffi::Py_T_PYSSIZET,
+            offset: offset as isize,
+            flags: ffi::Py_READONLY,
+            doc: ptr::null::<c_char>(),
+        });
+        self
+    }
+
+    /// Instances can be referenced weakly; the list's head is `offset` bytes into them.
+    pub fn weak_references(self, offset: usize) -> Self {
+        self.offset_member(c"__weaklistoffset__", offset)
+    }
+
+    /// Instances have a `__dict__`, kept `offset` bytes into them.
+    pub fn dictionary(self, offset: usize) -> Self {
+        self.offset_member(c"__dictoffset__", offset)
+    }
+
+    /// Makes the type. `base`: `object` if `None`, else a class whose instances are `payload_offset` bytes long.
+    pub fn build(
+        mut self,
+        base: Option<&Owned>,
+        payload_offset: usize,
+    ) -> Result<*mut ffi::PyTypeObject> {
+        if let Some(base) = base {
+            // SAFETY: the base is a class.
+            let base_size = unsafe { (*base.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize } as usize;
+            if base_size != payload_offset {
+                return Err(super::raise::runtime_error(&format!(
+                    "antiphon: {} cannot be built: its base class has instances of {base_size} bytes, expected \
+                     {payload_offset}",
+                    self.name.to_string_lossy()
+                )));
+            }
+        }
+        // SAFETY: an all-zero entry ends each table; zero is a valid value for these plain structs.
+        unsafe {
+            self.methods.push(std::mem::zeroed());
+            self.attributes.push(std::mem::zeroed());
+            self.members.push(std::mem::zeroed());
+        }
+        let methods = Vec::leak(self.methods).as_mut_ptr();
+        let attributes = Vec::leak(self.attributes).as_mut_ptr();
+        let members = Vec::leak(self.members).as_mut_ptr();
+        let mut slots = self.slots;
+        slots.push(ffi::PyType_Slot { slot: ffi::Py_tp_methods, pfunc: methods.cast() });
+        slots.push(ffi::PyType_Slot { slot: ffi::Py_tp_getset, pfunc: attributes.cast() });
+        slots.push(ffi::PyType_Slot { slot: ffi::Py_tp_members, pfunc: members.cast() });
+        slots.push(ffi::PyType_Slot { slot: 0, pfunc: ptr::null_mut() });
+        let spec = Box::leak(Box::new(ffi::PyType_Spec {
+            name: self.name.as_ptr(),
+            basicsize: self.size as c_int,
+            itemsize: 0,
+            flags: self.flags as c_uint,
+            slots: Vec::leak(slots).as_mut_ptr(),
+        }));
+        // SAFETY: F1; the tables are complete and live for ever.
+        let made = unsafe {
+            match base {
+                None => ffi::PyType_FromSpec(spec),
+                Some(base) => ffi::PyType_FromSpecWithBases(spec, base.as_ptr()),
+            }
+        };
+        if made.is_null() { Err(Raised) } else { Ok(made.cast()) }
+    }
+}
+
+/// Wraps `fn(&Instance<T>, Args) -> Result` as a method with any arguments.
+#[macro_export]
+macro_rules! method {
+    ($name:literal, $function:path) => {{
+        unsafe extern "C" fn entry(
+            this: *mut pyo3::ffi::PyObject,
+            values: *const *mut pyo3::ffi::PyObject,
+            count: pyo3::ffi::Py_ssize_t,
+            keywords: *mut pyo3::ffi::PyObject,
+        ) -> *mut pyo3::ffi::PyObject {
+            $crate::ffi::guard(|| {
+                // SAFETY: F2, and the arguments are those of this very call.
+                unsafe {
+                    $function(
+                        $crate::ffi::Instance::from_ptr(this),
+                        $crate::ffi::Args::new($name, values, count, keywords),
+                    )
+                }
+            })
+        }
+        entry
+    }};
+}
+
+/// Wraps `fn(&Instance<T>) -> Result` as a method without arguments.
+#[macro_export]
+macro_rules! method_noargs {
+    ($function:path) => {{
+        unsafe extern "C" fn entry(
+            this: *mut pyo3::ffi::PyObject,
+            _: *mut pyo3::ffi::PyObject,
+        ) -> *mut pyo3::ffi::PyObject {
+            // SAFETY: F2.
+            $crate::ffi::guard(|| unsafe { $function($crate::ffi::Instance::from_ptr(this)) })
+        }
+        entry
+    }};
+}
+
+/// Wraps `fn(&Instance<T>, &Owned) -> Result` as a method with one argument.
+#[macro_export]
+macro_rules! method_one {
+    ($function:path) => {{
+        unsafe extern "C" fn entry(
+            this: *mut pyo3::ffi::PyObject,
+            value: *mut pyo3::ffi::PyObject,
+        ) -> *mut pyo3::ffi::PyObject {
+            $crate::ffi::guard(|| {
+                // SAFETY: F2; the argument is alive during the call, and the copy's drop is skipped.
+                unsafe {
+                    let value = std::mem::ManuallyDrop::new($crate::ffi::Owned::from_new(value)?);
+                    $function($crate::ffi::Instance::from_ptr(this), &value)
+                }
+            })
+        }
+        entry
+    }};
+}
+
+/// Wraps `fn(&Instance<T>) -> Result` as an attribute's getter, or as a slot such as `repr` that takes only `self`.
+#[macro_export]
+macro_rules! getter {
+    ($function:path) => {{
+        unsafe extern "C" fn entry(
+            this: *mut pyo3::ffi::PyObject,
+            _: *mut std::ffi::c_void,
+        ) -> *mut pyo3::ffi::PyObject {
+            // SAFETY: F2.
+            $crate::ffi::guard(|| unsafe { $function($crate::ffi::Instance::from_ptr(this)) })
+        }
+        entry
+    }};
+}
+
+/// Wraps `fn(&Instance<T>) -> Result` as a slot that takes only `self` (`repr`, `iter`, `iternext`, `await`).
+#[macro_export]
+macro_rules! unary_slot {
+    ($function:path) => {{
+        unsafe extern "C" fn entry(this: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject {
+            // SAFETY: F2.
+            $crate::ffi::guard(|| unsafe { $function($crate::ffi::Instance::from_ptr(this)) })
+        }
+        entry as *mut std::ffi::c_void
+    }};
+}
+
+/// Wraps `fn(&Instance<T>, Option<&Owned>) -> Result<()>` as an attribute's setter.
+#[macro_export]
+macro_rules! setter {
+    ($function:path) => {{
+        unsafe extern "C" fn entry(
+            this: *mut pyo3::ffi::PyObject,
+            value: *mut pyo3::ffi::PyObject,
+            _: *mut std::ffi::c_void,
+        ) -> std::ffi::c_int {
+            $crate::ffi::guard_int(|| {
+                // SAFETY: F2; the value is alive during the call, and the copy's drop is skipped.
+                unsafe {
+                    let value = std::mem::ManuallyDrop::new($crate::ffi::Owned::from_new(value).ok());
+                    $function($crate::ffi::Instance::from_ptr(this), value.as_ref())?;
+                }
+                Ok(0)
+            })
+        }
+        entry
+    }};
+}

@@ -1,0 +1,46 @@
+//! The one place where the door touches the interpreter's C API without a net.
+//!
+//! PyO3's classes cost about twice as much per call, are always tracked by the cycle collector and have no finalizer
+//! (shared/NATIVE-TASK.md), so whatever runs per callback or per packet is a raw heap type. This module wraps what such
+//! types need in safe words: an owned reference, a cell that the interpreter's lock protects, typed instances, argument
+//! lists and calls. The rest of the crate uses these; where it must go deeper it says why.
+//!
+//! Invariants that the SAFETY lines cite:
+//! - **F1 attached**: every function of this crate that is reached from a slot, a method or a turn of the loop runs on a
+//!   thread that is attached to the interpreter, except inside [`detached`].
+//! - **F2 self is ours**: CPython's method descriptors check that `self` is an instance of the type they belong to, so a
+//!   method may take its `self` for an [`Instance`] of its own payload.
+//! - **F3 no Python inside a cell**: nothing that can run Python code (a call, an allocation of a collected object, the
+//!   drop of a reference) happens inside [`GilCell::with`].
+
+pub mod call;
+pub mod cell;
+pub mod heap_type;
+pub mod instance;
+pub mod owned;
+pub mod raise;
+
+pub use call::{Args, call, call_method};
+pub use cell::GilCell;
+pub use heap_type::HeapType;
+pub use instance::{Instance, Payload};
+pub use owned::Owned;
+pub use raise::{Raised, Result, check, guard, guard_int};
+
+use pyo3::ffi;
+
+/// Runs `f` with the interpreter released, so that other threads run Python meanwhile.
+///
+/// `f` must not touch any Python object.
+pub fn detached<R>(f: impl FnOnce() -> R) -> R {
+    struct Attach(*mut ffi::PyThreadState);
+    impl Drop for Attach {
+        fn drop(&mut self) {
+            // SAFETY: the state is the one that `PyEval_SaveThread` gave to this thread (also when `f` unwinds).
+            unsafe { ffi::PyEval_RestoreThread(self.0) }
+        }
+    }
+    // SAFETY: F1: this thread is attached.
+    let _attach = Attach(unsafe { ffi::PyEval_SaveThread() });
+    f()
+}

@@ -1,0 +1,53 @@
+//! The Python door of antiphon: asyncio's event loop on the engine.
+//!
+//! This crate translates between Python objects and [`antiphon_engine`]; it holds no scheduling rule of its own. What runs
+//! per callback or per packet is here, what runs per connection or per loop is in `python/antiphon`.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`ffi`] | the interpreter's C API in safe words, and the invariants F1–F3 |
+//! | [`seat`] | which thread drives a loop, invariant S1 |
+//! | [`work`] | what the ready queue holds |
+//! | [`handle`] | `Handle`, `TimerHandle` |
+//! | [`event_loop`] | `LoopBase` |
+//! | [`io_table`] | who waits for which descriptor, invariant T1 |
+//! | [`sock`] | the `sock_*` operations as awaitables |
+//! | [`transport`] | stream transports and listeners |
+
+pub mod event_loop;
+pub mod ffi;
+pub mod handle;
+pub mod io_table;
+pub mod names;
+pub mod seat;
+pub mod sock;
+pub mod transport;
+pub mod work;
+
+use std::ffi::CStr;
+
+use pyo3::prelude::*;
+
+use crate::ffi::Owned;
+
+/// Adds a type to the module under its name.
+fn add_type(module: &Owned, name: &'static CStr, kind: *mut pyo3::ffi::PyTypeObject) -> ffi::Result<()> {
+    // SAFETY: F1; a type object is an object, and the module takes a reference of its own.
+    ffi::check(unsafe { pyo3::ffi::PyModule_AddObjectRef(module.as_ptr(), name.as_ptr(), kind.cast()) })?;
+    Ok(())
+}
+
+fn load(module: &Owned) -> ffi::Result<()> {
+    names::load()?;
+    handle::load(module)?;
+    event_loop::load(module)?;
+    sock::load(module)?;
+    transport::load(module)
+}
+
+/// `antiphon._antiphon`: no GIL needed, all state is behind the seat or cells of its own.
+#[pymodule(gil_used = false)]
+fn _antiphon(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    load(&Owned::from(module.clone().into_any())).map_err(|ffi::Raised| PyErr::fetch(module.py()))
+}

@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from benches import instructions, loops, picture, report
-from benches.contender import Contender, MeasuredProcessError
+from benches.contender import FLOOR, Contender, MeasuredProcessError
 from benches.environment import describe
 from benches.plan import FULL, QUICK, Plan, Settings, choose
 from benches.rounds import Rounds
 from benches.samples import Results
 
+#: The floor comes last: it is no loop, it shows how much a loop could gain.
+LOOPS = (*loops.NAMES, FLOOR)
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -28,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--quick", action="store_true", help="two minutes, rows with targets: hints")
     made.add_argument("--select", default="", metavar="RE", help="rows whose name or group matches")
-    made.add_argument("--loops", default=",".join(loops.NAMES), help="default: %(default)s")
+    made.add_argument("--loops", default=",".join(LOOPS), help="default: %(default)s")
     made.add_argument("--python", default=sys.executable, help="the interpreter to measure with")
     made.add_argument("--rounds", type=int, help="default: 5, or 3 with --quick; 0 counts only")
     made.add_argument("--budget", type=float, metavar="S", help="seconds that the rounds may take")
@@ -131,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows = choose(options.select, targets_only=options.quick)
             names = options.loops.split(",")
             for loop in names:
-                if loop not in loops.NAMES:
+                if loop not in LOOPS:
                     raise ValueError(f"no loop is called {loop!r}")
         except (re.error, ValueError) as error:
             parser().error(str(error))

@@ -1,4 +1,8 @@
-"""A contender: one loop on one interpreter, under the name that the report gives it."""
+"""A contender: one loop on one interpreter, under the name that the report gives it.
+
+One contender is no loop: :data:`FLOOR` is a bare epoll server in C, which shows in the echo rows
+what the kernel alone costs, and so how much a loop could gain there at all.
+"""
 
 import json
 import os
@@ -8,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROBE_TIMEOUT_S = 30
+FLOOR = "epoll"
 
 
 class MeasuredProcessError(Exception):
@@ -21,6 +26,11 @@ class Contender:
     label: str
     python: str
     loop: str
+
+    @property
+    def native(self) -> bool:
+        """Whether this is the floor, which runs echo rows only."""
+        return self.loop == FLOOR
 
     def command(self, module: str, *arguments: object) -> list[str]:
         """Returns the command that runs ``benches.<module>`` on this contender's interpreter."""

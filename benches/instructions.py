@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from benches.contender import (
     ROOT,
@@ -104,7 +105,7 @@ def _count_command(counter: Counter, command: Sequence[str]) -> int:
     return counter.read(done.stderr)
 
 
-def count_workload(counter: Counter, contender: Contender, workload: Workload) -> float:
+def count_workload(counter: Counter, workload: Workload, contender: Contender) -> float:
     """Returns instructions per operation of a workload."""
     small, large = workload.counted_sizes
 
@@ -115,7 +116,7 @@ def count_workload(counter: Counter, contender: Contender, workload: Workload) -
     return (count(large) - count(small)) / (large - small)
 
 
-def count_cell(counter: Counter, contender: Contender, cell: Cell) -> float:
+def count_cell(counter: Counter, cell: Cell, contender: Contender) -> float:
     """Returns instructions of the server per message of an echo cell."""
 
     def count(messages: int) -> int:
@@ -138,18 +139,16 @@ def count_all(
     """Counts every row of the plan (of the echo cells those with few connections) into
     ``results.instructions``.
     """
-    rows: list[tuple[str, Callable[[Contender], float]]] = [
-        (w.name, lambda contender, w=w: count_workload(counter, contender, w))
-        for w in plan.workloads
-    ]
-    rows += [
-        (c.name, lambda contender, c=c: count_cell(counter, contender, c))
-        for c in plan.cells
-        if c.connections <= COUNTED_CONNECTIONS
-    ]
-    for name, count in rows:
+    counts: list[tuple[str, Callable[[Contender], float]]] = []
+    for workload in plan.workloads:
+        counts.append((workload.name, partial(count_workload, counter, workload)))
+    for cell in plan.cells:
+        if cell.connections <= COUNTED_CONNECTIONS:
+            counts.append((cell.name, partial(count_cell, counter, cell)))
+    loops = [contender for contender in contenders if not contender.native]
+    for name, count in counts:
         progress(f"instructions: {name}")
-        for contender in contenders:
+        for contender in loops:
             try:
                 results.instructions[name][contender.label] = count(contender)
             except MeasuredProcessError as error:

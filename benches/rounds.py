@@ -67,7 +67,7 @@ class Rounds:
             self._run_servers(kind, list(cells), order, number, prefix)
 
     def _time_workload(self, workload: Workload, contender: Contender, number: int) -> None:
-        if self.results.failed(workload.name, contender.label):
+        if contender.native or self.results.failed(workload.name, contender.label):
             return
         command = contender.command(
             "worker", "time", contender.loop, workload.name, self.settings.repeats

@@ -1,4 +1,4 @@
-"""Builds the native load client, once per state of its sources."""
+"""Builds the native programs of the echo rows: the load client, and the bare epoll server."""
 
 import hashlib
 import os
@@ -9,33 +9,38 @@ from pathlib import Path
 
 from benches.contender import ROOT, MeasuredProcessError
 
-SOURCES = Path(__file__).parent / "client"
+SOURCES = Path(__file__).parent / "native"
 BUILD = ROOT / "target" / "benches"
 FLAGS = ("-std=c17", "-O2", "-Wall", "-Wextra")
 COMPILE_TIMEOUT_S = 60
+PROGRAMS = {
+    "echoload": ("echoload.c", "connection.c", "histogram.c"),
+    "epollserver": ("epollserver.c",),
+}
 
 
 @cache
-def client() -> Path:
-    """Returns the load client's path, compiling it with ``$CC`` (cc) where its sources or flags are
-    new.
+def program(name: str) -> str:
+    """Returns the path of one of :data:`PROGRAMS`, compiling it with ``$CC`` (cc) where it is new.
+
+    Any change of a source, of the compiler or of its flags makes it new; the file name has their
+    digest.
 
     Raises:
         MeasuredProcessError: there is no C compiler, or it failed.
     """
-    compiler = shlex.split(os.environ.get("CC", "cc"))
-    files = sorted(SOURCES.glob("*.[ch]"))
-    digest = hashlib.sha256(" ".join([*compiler, *FLAGS]).encode())
-    for file in files:
+    compiler = [*shlex.split(os.environ.get("CC", "cc")), *FLAGS]
+    digest = hashlib.sha256(" ".join(compiler).encode())
+    for file in sorted(SOURCES.glob("*.[ch]")):
         digest.update(file.read_bytes())
-    binary = BUILD / f"echoload-{digest.hexdigest()[:16]}"
+    binary = BUILD / f"{name}-{digest.hexdigest()[:16]}"
     if not binary.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
         unfinished = binary.with_suffix(f".{os.getpid()}")
-        sources = [str(file) for file in files if file.suffix == ".c"]
-        _compile([*compiler, *FLAGS, "-o", str(unfinished), *sources])
+        sources = [str(SOURCES / file) for file in PROGRAMS[name]]
+        _compile([*compiler, "-o", str(unfinished), *sources])
         unfinished.rename(binary)
-    return binary
+    return str(binary)
 
 
 def _compile(command: list[str]) -> None:
@@ -44,6 +49,6 @@ def _compile(command: list[str]) -> None:
             command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise MeasuredProcessError(f"the load client cannot be compiled: {error}") from error
+        raise MeasuredProcessError(f"no C program can be compiled: {error}") from error
     if done.returncode:
-        raise MeasuredProcessError(f"the load client cannot be compiled: {done.stderr[-500:]}")
+        raise MeasuredProcessError(f"{command[-1]} does not compile: {done.stderr[-500:]}")

@@ -18,7 +18,7 @@ from benches.contender import (
     run_to_json,
 )
 from benches.echo.cells import Cell
-from benches.echo.client_build import client
+from benches.echo.native_build import program
 
 START_TIMEOUT_S = 10
 END_TIMEOUT_S = 10
@@ -41,7 +41,7 @@ class EchoServer:
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         """``prefix`` goes before the server's command (an instruction counter)."""
-        self._command = [*prefix, *contender.command("echo.server", contender.loop, kind)]
+        self._command = [*prefix, *server_command(contender, kind)]
         self._start_timeout_s = start_timeout_s
 
     def __enter__(self) -> "EchoServer":
@@ -114,7 +114,7 @@ class EchoServer:
             MeasuredProcessError: the client found a fault, or the server stalled; with the server's
             last words.
         """
-        command = [str(client()), "-p", str(self._port), "-P", str(self._pid)]
+        command = [program("echoload"), "-p", str(self._port), "-P", str(self._pid)]
         try:
             return run_to_json([*command, *map(str, options)], seconds + CLIENT_GRACE_S)
         except MeasuredProcessError as error:
@@ -134,6 +134,13 @@ class EchoServer:
         """Returns what the load client measured for one cell; raises as :meth:`load`."""
         options = [*cell_options(cell), "-w", warm_s, "-d", window_s]
         return self.load(*options, seconds=warm_s + window_s)
+
+
+def server_command(contender: Contender, kind: str) -> list[str]:
+    """Returns the command of a contender's server; the floor's is the same for every kind."""
+    if contender.native:
+        return [program("epollserver")]
+    return contender.command("echo.server", contender.loop, kind)
 
 
 def cell_options(cell: Cell) -> list[object]:

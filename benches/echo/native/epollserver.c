@@ -1,0 +1,85 @@
+/* epollserver: the floor of an echo server, bare epoll and system calls, no event loop and no interpreter.
+ *
+ * Prints "READY port pid" and serves a free loopback port until killed (or LIFETIME_S are over). What it costs per
+ * message is the kernel's share of every other server here. It has no flow control: a client that does not read what it
+ * is sent stops it, which the load client never does. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { MAX_EVENTS = 256, BACKLOG = 4096, RECEIVE_BYTES = 1 << 18, LIFETIME_S = 900 };
+
+static char received[RECEIVE_BYTES];
+
+static void require(int sound, const char *what) {
+    if (sound) return;
+    perror(what);
+    exit(2);
+}
+
+static int listen_on_loopback(void) {
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof address;
+    require(listener >= 0, "socket");
+    require(!bind(listener, (struct sockaddr *)&address, len), "bind");
+    require(!listen(listener, BACKLOG), "listen");
+    require(!getsockname(listener, (struct sockaddr *)&address, &len), "getsockname");
+    printf("READY %d %d\n", ntohs(address.sin_port), getpid());
+    fflush(stdout);
+    return listener;
+}
+
+static void watch(int epoll, int fd) {
+    struct epoll_event event = { .events = EPOLLIN, .data.fd = fd };
+    require(!epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), "epoll_ctl");
+}
+
+static void accept_all(int epoll, int listener) {
+    int fd, on = 1;
+    while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        watch(epoll, fd);
+    }
+    require(errno == EAGAIN || errno == ECONNABORTED, "accept");
+}
+
+/* Returns whether the connection lives on. */
+static int echo(int fd) {
+    ssize_t n = recv(fd, received, sizeof received, 0);
+    if (n < 0 && errno == EAGAIN) return 1;
+    for (ssize_t sent = 0, r; sent < n; sent += r > 0 ? r : 0) {
+        r = send(fd, received + sent, (size_t)(n - sent), MSG_NOSIGNAL);
+        if (r < 0 && errno != EAGAIN) return 0;
+        if (r < 0) poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, -1);
+    }
+    return n > 0;
+}
+
+int main(void) {
+    alarm(LIFETIME_S);
+    struct rlimit descriptors;
+    getrlimit(RLIMIT_NOFILE, &descriptors);
+    descriptors.rlim_cur = descriptors.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &descriptors);
+    int epoll = epoll_create1(EPOLL_CLOEXEC), listener = listen_on_loopback();
+    require(epoll >= 0, "epoll_create1");
+    watch(epoll, listener);
+    for (;;) {
+        struct epoll_event events[MAX_EVENTS];
+        int n = epoll_wait(epoll, events, MAX_EVENTS, -1);
+        for (int i = 0; i < n; i++) {
+            int fd = events[i].data.fd;
+            if (fd == listener) accept_all(epoll, listener);
+            else if (!echo(fd)) close(fd);
+        }
+    }
+}

@@ -115,7 +115,11 @@ class Connect(Resolve):
         if self.get_debug():
             logger.debug(
                 "%r connected to %s:%r: (%r, %r)",
-                transport.get_extra_info("socket"), host, port, transport, protocol,
+                transport.get_extra_info("socket"),
+                host,
+                port,
+                transport,
+                protocol,
             )
         return transport, protocol
 
@@ -158,7 +162,7 @@ class Connect(Resolve):
             )
         return transport, protocol
 
-    async def sock_connect(self, sock: socket.socket, address: Any) -> None:  # type: ignore[override]
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connects a non-blocking socket to an address.
 
         Args:

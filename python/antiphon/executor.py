@@ -13,11 +13,14 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor as AbstractExecutor
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 from antiphon.faults import Faults
 
 __all__ = ["Executor"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Executor(Faults):
@@ -29,8 +32,8 @@ class Executor(Faults):
     _executor_shutdown_called = False
 
     def run_in_executor(
-        self, executor: AbstractExecutor | None, func: Callable[..., Any], *args: Any
-    ) -> asyncio.Future[Any]:
+        self, executor: AbstractExecutor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
         """Calls `func(*args)` in a thread of an executor.
 
         Args:
@@ -129,9 +132,7 @@ class Executor(Faults):
             executor.shutdown(wait=False)
 
 
-def _unless_done(
-    waiter: asyncio.Future[None], settle: Callable[[Any], None], value: Any
-) -> None:
+def _unless_done(waiter: asyncio.Future[None], settle: Callable[[Any], None], value: Any) -> None:
     """Runs `settle(value)` while the future still waits: a timeout may have cancelled it."""
     if not waiter.done():
         settle(value)

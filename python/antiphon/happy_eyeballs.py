@@ -119,9 +119,7 @@ async def _wait_for_turn(
             remaining = deadline - loop.time()
             if remaining <= 0:
                 return None
-        await asyncio.wait(
-            running, timeout=remaining, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait(running, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _succeeded(task: asyncio.Task[Any]) -> bool:

@@ -100,7 +100,7 @@ class Loop(AsyncGens, Tasks, Serve, UnixStreams, StartTls, Signals, asyncio.Abst
         """
         self._check_runnable()
         is_new_task = not asyncio.isfuture(future)
-        task = asyncio.ensure_future(future, loop=self)
+        task = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
         if is_new_task:
             # If it does not complete, the caller is told by the exception below.
             task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -177,9 +177,7 @@ class Loop(AsyncGens, Tasks, Serve, UnixStreams, StartTls, Signals, asyncio.Abst
 
 def _stop_loop_of(future: asyncio.Future[Any]) -> None:
     """Stops the loop of a future that is done."""
-    if not future.cancelled() and isinstance(
-        future.exception(), (SystemExit, KeyboardInterrupt)
-    ):
+    if not future.cancelled() and isinstance(future.exception(), (SystemExit, KeyboardInterrupt)):
         # These leave the loop by themselves: a stop would end the next run before it began.
         return
     future.get_loop().stop()

@@ -80,7 +80,9 @@ def literal_addrinfo(
     if rows is None:
         return None
     address = (text, port) if literal_family == _INET else (text, port, 0, 0)
-    return [(row_family, row_kind, row_proto, "", address) for row_family, row_kind, row_proto in rows]
+    return [
+        (row_family, row_kind, row_proto, "", address) for row_family, row_kind, row_proto in rows
+    ]
 
 
 def literal_endpoint(
@@ -157,10 +159,17 @@ class Resolve(Executor):
         if literal is not None:
             return literal
         return await self.run_in_executor(
-            None, socket.getaddrinfo, host, port, family, type, proto, flags
+            None,
+            socket.getaddrinfo,  # type: ignore[arg-type]  # its types tell the families apart
+            host,
+            port,
+            family,
+            type,
+            proto,
+            flags,
         )
 
-    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:  # type: ignore[override]
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
         """Finds host and service of a socket address, as `socket.getnameinfo` does.
 
         With both NI_NUMERICHOST and NI_NUMERICSERV nothing is looked up, so no thread is used.

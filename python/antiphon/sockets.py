@@ -74,6 +74,5 @@ def set_reuse_port(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError:
         raise ValueError(
-            "reuse_port not supported by socket module, "
-            "SO_REUSEPORT defined but not implemented."
+            "reuse_port not supported by socket module, SO_REUSEPORT defined but not implemented."
         ) from None

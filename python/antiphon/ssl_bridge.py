@@ -137,12 +137,12 @@ def _protocol(
     return sslproto.SSLProtocol(
         loop,
         protocol,
-        options.context,
+        options.context,  # type: ignore[arg-type]  # None is asyncio's default context
         waiter,
         options.server_side,
         options.server_hostname,
         call_connection_made=call_connection_made,
-        ssl_handshake_timeout=options.handshake_timeout,
+        ssl_handshake_timeout=options.handshake_timeout,  # type: ignore[arg-type]
         ssl_shutdown_timeout=options.shutdown_timeout,
     )
 
@@ -209,6 +209,8 @@ class StartTls(LoopBase):
             made.cancel()
             resumed.cancel()
             raise
+        finally:
+            del waiter  # holds the exception whose traceback holds this frame: no cycle
         return tls._app_transport  # type: ignore[no-any-return]
 
 

@@ -146,9 +146,7 @@ class UnixStreams(Connect):
 
         on_socket_closed = _file_remover(sock) if cleanup_socket else None
         sock.setblocking(False)
-        server = Server(
-            self, [sock], protocol_factory, backlog, make_transport, on_socket_closed
-        )
+        server = Server(self, [sock], protocol_factory, backlog, make_transport, on_socket_closed)
         if start_serving:
             await server.start_serving()
         return server

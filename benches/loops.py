@@ -29,7 +29,8 @@ def factory(name: str) -> LoopFactory:
         raise ValueError(f"no loop is called {name!r}: choose from {', '.join(NAMES)}")
     if name == "asyncio":
         return asyncio.SelectorEventLoop
-    return importlib.import_module(name).new_event_loop
+    new_event_loop: LoopFactory = importlib.import_module(name).new_event_loop
+    return new_event_loop
 
 
 def version(name: str) -> str:

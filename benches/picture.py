@@ -23,7 +23,7 @@ COLOURS = {
     FLOOR: "#dcdcdc",
 }
 SPARE_COLOURS = ("#6a994e", "#7b5ea7", "#333333", "#b07aa1")
-TARGET_LINE = {"color": "black", "linewidth": 1.3, "linestyle": (0, (2, 1.2))}
+TARGET_LINE: dict[str, Any] = {"color": "black", "linewidth": 1.3, "linestyle": (0, (2, 1.2))}
 ROW_INCHES = 0.66
 PANEL_INCHES = 8.0
 FRAME_INCHES = 1.5
@@ -130,6 +130,7 @@ def draw_bars(axis: Any, panel: Panel, results: Results) -> None:
                 va="center",
                 fontsize=6.5,
                 fontweight=weight,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.4},
             )
     axis.set_xlim(low, high * 1.4)
 

@@ -19,7 +19,13 @@ def loop_create_close(run: Run) -> None:
         run.new_loop().close()
 
 
-@workload("run_until_complete", group=GROUP, title="run_until_complete", unit="run", size=20_000)
+@workload(
+    "run_until_complete",
+    group=GROUP,
+    title="run_until_complete of a no-op",
+    unit="run",
+    size=20_000,
+)
 def run_until_complete(run: Run) -> None:
     """One coroutine that returns at once, a run of the loop each."""
 

@@ -69,7 +69,9 @@ def threadsafe_ping_pong(run: Run) -> None:
     other.close()
 
 
-@workload("run_in_executor", group=GROUP, title="run_in_executor", unit="call", size=10_000)
+@workload(
+    "run_in_executor", group=GROUP, title="run_in_executor of a no-op", unit="call", size=10_000
+)
 def run_in_executor(run: Run) -> None:
     """A no-op on the default executor, one at a time."""
 

@@ -1,0 +1,59 @@
+"""The plan: every target names a row that exists, and selections pick what they say."""
+
+import re
+
+import pytest
+
+from benches.echo.cells import CELLS, KINDS
+from benches.echo.handlers import BufferedEcho, Echo
+from benches.plan import choose, title, unit
+from benches.targets import BY_ROW, TO_REACH
+from benches.workloads import ALL
+
+
+def test_every_target_names_one_row() -> None:
+    rows = choose().rows()
+    assert len(rows) == len(set(rows))
+    assert len(BY_ROW) == len(TO_REACH)
+    assert {target.row for target in TO_REACH} <= set(rows)
+
+
+def test_the_protocol_matrix_has_a_target_in_every_cell() -> None:
+    cells = {(c.message_bytes, c.connections) for c in CELLS if c.kind == "tcp_protocol"}
+    wanted = {(size, count) for size in (64, 1024, 16384) for count in (1, 10, 100, 1000)}
+    assert cells == wanted
+    for size, count in wanted:
+        assert BY_ROW[f"tcp_protocol_{size}B_{count}c"].gain == pytest.approx(1 / 0.8)
+
+
+def test_select_looks_at_names_and_groups() -> None:
+    assert choose("^call_soon_chained$").rows() == ["call_soon_chained"]
+    assert {w.group for w in choose("^timers$").workloads} == {"timers"}
+    assert {c.kind for c in choose("^churn").cells} == {"churn"}
+
+
+def test_quick_leaves_out_what_has_no_target() -> None:
+    assert set(choose(targets_only=True).rows()) == set(BY_ROW)
+
+
+def test_a_selection_that_is_no_expression_is_refused() -> None:
+    with pytest.raises(re.error):
+        choose("(")
+
+
+def test_every_row_has_a_title_and_a_unit() -> None:
+    for row in choose().rows():
+        assert title(row) != row
+        assert unit(row)
+
+
+def test_workloads_can_be_counted_at_two_sizes() -> None:
+    for workload in ALL.values():
+        small, large = workload.counted_sizes
+        assert 0 < small < large <= workload.size
+
+
+def test_every_kind_has_cells_and_handlers_are_protocols() -> None:
+    assert {cell.kind for cell in CELLS} == set(KINDS)
+    assert Echo.__mro__[1].__name__ == "Protocol"
+    assert BufferedEcho.__mro__[1].__name__ == "BufferedProtocol"

@@ -36,18 +36,34 @@ fail()
 """
 
 
-def run(command, *arguments, cwd, stdin="", env=None):
-    """Runs `command`; gives its exit status, output and errors."""
-    done = subprocess.run(
+pytestmark = pytest.mark.slow  # every one of them starts processes
+
+
+def start(command, *arguments, cwd, stdin="", env=None):
+    """Starts `command`; gives a function that waits for it and tells its exit status, output and errors."""
+    process = subprocess.Popen(
         [*command, *arguments],
         cwd=cwd,
-        input=stdin,
         env={**os.environ, **(env or {})},
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=15,
     )
-    return done.returncode, done.stdout, done.stderr
+
+    def outcome():
+        with process:
+            try:
+                output, errors = process.communicate(stdin, timeout=15)
+            finally:
+                process.kill()
+        return process.returncode, output, errors
+
+    return outcome
+
+
+def run(command, *arguments, **how):
+    return start(command, *arguments, **how)()
 
 
 @pytest.fixture(params=[SCRIPT, MODULE], ids=["antiphon", "python-m-antiphon"])
@@ -56,16 +72,17 @@ def antiphon(request):
 
 
 @pytest.fixture
-def same_as_python(antiphon, tmp_path):
-    """A function that runs both commands and gives their common outcome."""
+def same_as_python(tmp_path):
+    """A function that runs `python`, `antiphon` and `python -m antiphon` and gives their common outcome."""
 
     def compare(*arguments, **how):
         how.setdefault("cwd", tmp_path)
-        expected = run(PYTHON, *arguments, **how)
-        status, output, errors = run(antiphon, *arguments, **how)
+        started = [start(command, *arguments, **how) for command in (PYTHON, SCRIPT, MODULE)]
+        expected, as_script, as_module = [outcome() for outcome in started]
         # python says which executable complains.
         said = expected[2].replace(f"{sys.executable}: can't open", "antiphon: can't open")
-        assert (status, output, errors) == (*expected[:2], said)
+        assert as_script == (*expected[:2], said)
+        assert as_module == (*expected[:2], said)
         return expected
 
     return compare
@@ -153,7 +170,6 @@ class TestProgram:
         assert same_as_python("late.py")[1] == "True\nTrue\n"
         assert same_as_python("-m", "late")[1] == "True\nTrue\n"
 
-    @pytest.mark.slow
     def test_spawned_process_finds_main(self, same_as_python, tmp_path):
         (tmp_path / "spawn.py").write_text(
             "import multiprocessing\n"
@@ -207,6 +223,7 @@ class TestEnd:
     def test_what_cannot_be_found(self, same_as_python, tmp_path):
         (tmp_path / "empty").mkdir()
         assert same_as_python("missing.py")[0] == 2
+        assert same_as_python("missing.pyc")[0] == 2
         assert same_as_python("missing/")[0] == 2
         assert same_as_python("empty")[0] == 1
         assert same_as_python("-m", "no_such_module")[0] == 1
@@ -344,7 +361,6 @@ class TestExamples:
         assert errors.endswith("\nStopIteration\n")
         assert errors.count("File ") == 1
 
-    @pytest.mark.slow
     def test_exchange(self, command, tmp_path):
         few = ["--requests", "200", "--connections", "10"]
         status, output, errors = run(command, str(EXAMPLES / "exchange.py"), *few, cwd=tmp_path)

@@ -26,9 +26,14 @@ import types
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.abc import FileLoader
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 
 import antiphon
+
+# The module whose place `_run` takes. When an exception has ended it, the interpreter goes on using its
+# namespace without owning it (PyRun_SimpleFile): if nobody else does, that is a use after free.
+_COMMAND = sys.modules["__main__"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -176,6 +181,7 @@ def _path_program(path: str, arguments: list[str]) -> _Program:
 
     def start_compiled(main: types.ModuleType) -> None:
         loader = SourcelessFileLoader("__main__", whole_path)
+        _read(loader, whole_path)  # get_code() would end a missing file with a traceback
         main.__loader__ = loader
         _set_file(main, whole_path)
         code = loader.get_code("__main__")
@@ -198,8 +204,8 @@ def _set_file(main: types.ModuleType, path: str) -> None:
         main.__dict__["__cached__"] = None
 
 
-def _read(loader: SourceFileLoader, path: str) -> bytes:
-    """The script's bytes, or python's own complaint and exit status."""
+def _read(loader: FileLoader, path: str) -> bytes:
+    """The file's bytes, or python's own complaint and exit status."""
     try:
         return loader.get_data(path)
     except OSError as error:

@@ -24,6 +24,7 @@ from weakref import WeakSet
 
 from antiphon import forking
 from antiphon.asyncgens import AsyncGens
+from antiphon.sendfile import SockSendfile
 from antiphon.serve import Serve
 from antiphon.signals import Signals
 from antiphon.ssl_bridge import StartTls
@@ -35,7 +36,16 @@ __all__ = ["Loop"]
 T = TypeVar("T")
 
 
-class Loop(AsyncGens, Tasks, Serve, UnixStreams, StartTls, Signals, asyncio.AbstractEventLoop):
+class Loop(
+    AsyncGens,
+    Tasks,
+    Serve,
+    UnixStreams,
+    StartTls,
+    SockSendfile,
+    Signals,
+    asyncio.AbstractEventLoop,
+):
     """An event loop: runs callbacks and tasks, timers, sockets and signals in one thread.
 
     All methods are those of `asyncio.AbstractEventLoop`.

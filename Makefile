@@ -15,7 +15,7 @@ help: ## list the targets
 # Settings (make TARGET NAME=value):
 #   PYTHON              the interpreter of .venv, which has the tools and a release build (python3)
 #   ANTIPHON_PYTHONS    the releases that are tested ("3.11 3.13 3.14"); 3.15 is there for the asking
-#   ANTIPHON_PYTHON_FT a free-threaded interpreter to test on as well (python3.14t, where there is one)
+#   ANTIPHON_PYTHON_FT  a free-threaded interpreter to test on as well (python3.14t, where there is one)
 #   COUNT               what make run's first program counts down from (5000000; the article: 100000000)
 #   TESTS, BENCH, CONF  further arguments to pytest, to the benchmarks, to the conformance run
 

@@ -13,7 +13,7 @@ scripts/venv.sh "${PYTHON:-python3}" .venv tools examples
 target=$(rustc -vV | sed -n 's/^host: //p')
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/python-3.14t
 .venv/bin/maturin build --quiet --locked --profile test-release --auditwheel skip \
-    --target "$target" --interpreter python3.14t --out "$folder"
+    --target "$target" --interpreter python3.14t --out "$folder" 2>&1 | sed '/^[^ -~]/d' >&2
 
 wheel=$(ls -t "$folder"/antiphon-*-cp314-cp314t-*.whl | head -n 1)
 # A wheel without the native module, or with one of another ABI, would be no proof of anything.

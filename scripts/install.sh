@@ -19,11 +19,11 @@ fi
 tag=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2] + sys.abiflags)')
 echo "building antiphon for CPython $tag ($profile) ..."
 rm -f "$stamp"
-wheels=$(mktemp -d)
-trap 'rm -rf "$wheels"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 # A target folder for each interpreter: in a shared one they would evict each other's pyo3 builds.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/python-$tag
 .venv/bin/maturin build --quiet --locked --profile "$profile" --auditwheel skip \
-    --interpreter "$venv/bin/python" --out "$wheels"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall "$wheels"/*.whl
+    --interpreter "$venv/bin/python" --out "$work" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall "$work"/*.whl
 echo "$built_from" >"$stamp"

@@ -136,6 +136,12 @@ impl IoTable {
         self.known(fd).is_some_and(|entry| entry.side(direction).is_some())
     }
 
+    /// The object that waits for `fd` in that direction.
+    pub fn waiting(&mut self, fd: RawFd, direction: Direction) -> Option<Owned> {
+        let waiter = self.known(fd)?.side(direction).as_ref()?;
+        Some(waiter.work.clone().into_object())
+    }
+
     /// Whether `work`'s object is the one that waits there.
     pub fn waits(&mut self, fd: RawFd, direction: Direction, object: *mut pyo3::ffi::PyObject) -> bool {
         self.known(fd)

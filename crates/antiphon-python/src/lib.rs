@@ -11,6 +11,7 @@
 //! | [`handle`] | `Handle`, `TimerHandle` |
 //! | [`event_loop`] | `LoopBase` |
 //! | [`io_table`] | who waits for which descriptor, invariant T1 |
+//! | [`sockaddr`] | socket addresses in the kernel's and in Python's form |
 //! | [`sock`] | the `sock_*` operations as awaitables |
 //! | [`transport`] | stream transports and listeners |
 
@@ -21,6 +22,7 @@ pub mod io_table;
 pub mod names;
 pub mod seat;
 pub mod sock;
+pub mod sockaddr;
 pub mod transport;
 pub mod work;
 

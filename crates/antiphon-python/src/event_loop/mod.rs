@@ -15,9 +15,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use antiphon_engine::{Epoll, Inbox};
-struct SignalPipe;
-impl SignalPipe { fn new()->std::io::Result<Self>{Ok(Self)} fn read_fd(&self)->i32{-1} fn write_fd(&self)->i32{-1} }
+use antiphon_engine::{Epoll, Inbox, SignalPipe};
 use pyo3::ffi;
 
 use crate::ffi::raise::{os_error, runtime_error, type_error};

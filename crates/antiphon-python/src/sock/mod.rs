@@ -11,3 +11,12 @@ pub fn add_methods(kind: HeapType) -> HeapType {
 pub fn load(_module: &Owned) -> Result<()> {
     Ok(())
 }
+
+/// Gives an operation its turn.
+pub fn run(
+    _owner: &crate::ffi::Instance<crate::event_loop::EventLoop>,
+    _kind: crate::work::Kind,
+    _object: Owned,
+) -> Result<()> {
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! Socket addresses: the kernel's bytes and Python's tuples.
+//!
+//! Source: CPython Modules/socketmodule.c (what `getsockname` and `accept` give); ip(7), ipv6(7), unix(7).
+
+use std::ffi::CStr;
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::RawFd;
+
+use pyo3::ffi;
+
+use crate::ffi::{Owned, Result};
+
+/// An address as the kernel wrote it.
+#[derive(Copy, Clone)]
+pub struct Address {
+    storage: libc::sockaddr_storage,
+    length: libc::socklen_t,
+}
+
+impl Address {
+    /// Has the kernel fill an address in. `fill` gets the buffer and its size, and returns the call's own result.
+    pub fn fill<R>(
+        fill: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> R,
+    ) -> (R, Self) {
+        // SAFETY: all-zero bytes are a valid address of no family.
+        let mut address = unsafe { MaybeUninit::<Self>::zeroed().assume_init() };
+        address.length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        let result = fill((&raw mut address.storage).cast(), &raw mut address.length);
+        address.length = address.length.min(size_of::<libc::sockaddr_storage>() as libc::socklen_t);
+        (result, address)
+    }
+
+    /// The address a socket is bound to.
+    pub fn local(fd: RawFd) -> io::Result<Self> {
+        // SAFETY: the pointers belong to the address that is being filled.
+        let (status, address) = Self::fill(|storage, length| unsafe { libc::getsockname(fd, storage, length) });
+        if status == 0 { Ok(address) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// The address a socket is connected to.
+    pub fn peer(fd: RawFd) -> io::Result<Self> {
+        // SAFETY: as above.
+        let (status, address) = Self::fill(|storage, length| unsafe { libc::getpeername(fd, storage, length) });
+        if status == 0 { Ok(address) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// `AF_…`.
+    pub fn family(&self) -> i32 {
+        i32::from(self.storage.ss_family)
+    }
+
+    /// What Python's socket module shows for it; `None` for families that this file does not know.
+    pub fn to_python(&self) -> Result<Option<Owned>> {
+        match self.family() {
+            libc::AF_INET => {
+                // SAFETY: the family says what the bytes are, and the storage is large enough for any of them.
+                let address = unsafe { &*(&raw const self.storage).cast::<libc::sockaddr_in>() };
+                let host = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)).to_string();
+                let port = u16::from_be(address.sin_port);
+                Owned::tuple([Owned::str(&host)?, Owned::int(port.into())?]).map(Some)
+            }
+            libc::AF_INET6 => {
+                // SAFETY: as above.
+                let address = unsafe { &*(&raw const self.storage).cast::<libc::sockaddr_in6>() };
+                let host = Ipv6Addr::from(address.sin6_addr.s6_addr).to_string();
+                Owned::tuple([
+                    Owned::str(&host)?,
+                    Owned::int(u16::from_be(address.sin6_port).into())?,
+                    Owned::int(u32::from_be(address.sin6_flowinfo).into())?,
+                    Owned::int(address.sin6_scope_id.into())?,
+                ])
+                .map(Some)
+            }
+            libc::AF_UNIX => self.unix_path().map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// A path as `str` in the file system's encoding, an abstract name as `bytes`, nothing as an empty `str`.
+    fn unix_path(&self) -> Result {
+        // SAFETY: the family says what the bytes are.
+        let address = unsafe { &*(&raw const self.storage).cast::<libc::sockaddr_un>() };
+        let used = (self.length as usize).saturating_sub(std::mem::offset_of!(libc::sockaddr_un, sun_path));
+        let path = &address.sun_path[..used.min(address.sun_path.len())];
+        // SAFETY: characters are bytes.
+        let bytes = unsafe { std::slice::from_raw_parts(path.as_ptr().cast::<u8>(), path.len()) };
+        match bytes.first() {
+            Some(0) => Owned::bytes(bytes),
+            None => Owned::str(""),
+            Some(_) => {
+                let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+                // SAFETY: F1; pointer and length belong to `bytes`.
+                unsafe {
+                    Owned::from_new(ffi::PyUnicode_DecodeFSDefaultAndSize(bytes.as_ptr().cast(), end as isize))
+                }
+            }
+        }
+    }
+}
+
+/// An integer socket option.
+pub fn option(fd: RawFd, level: i32, name: i32) -> io::Result<i32> {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to a live local.
+    let status = unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) };
+    if status == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets an integer socket option.
+pub fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel reads `length` bytes of a live local.
+    let status = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), length) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A C string for error texts that are not Python's.
+pub fn error_text(error: &io::Error) -> String {
+    let Some(number) = error.raw_os_error() else {
+        return error.to_string();
+    };
+    let mut buffer = [0 as libc::c_char; 128];
+    // SAFETY: strerror_r writes at most the buffer's length, NUL included.
+    let status = unsafe { libc::strerror_r(number, buffer.as_mut_ptr(), buffer.len()) };
+    if status != 0 {
+        return error.to_string();
+    }
+    // SAFETY: strerror_r ended it with NUL.
+    unsafe { CStr::from_ptr(buffer.as_ptr()) }.to_string_lossy().into_owned()
+}

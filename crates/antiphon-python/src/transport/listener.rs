@@ -1,0 +1,316 @@
+//! `Listener`: accepts connections for a server and makes their transports.
+//!
+//! Accepting is native to the end: a connection costs one accept4(2), the user's factory, and the transport; the Python
+//! socket object is made only if somebody asks for it.
+//!
+//! Source: CPython Lib/asyncio/selector_events.py (`_accept_connection`).
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::ffi;
+
+use super::methods::python_socket;
+use super::stream::{self, Parts};
+use crate::event_loop::EventLoop;
+use crate::event_loop::watch::descriptor;
+use crate::ffi::raise::{self, os_error_object, type_error};
+use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call};
+use crate::io_table::{Direction, Mode};
+use crate::names::{import, names};
+use crate::sockaddr::{Address, option};
+use crate::work::{Kind, Work};
+
+/// The payload of `Listener`.
+pub struct Listener {
+    owner: Owned,
+    socket: Owned,
+    fd: RawFd,
+    family: i32,
+    backlog: usize,
+    factory: GilCell<Option<Owned>>,
+    server: GilCell<Option<Owned>>,
+    /// Makes the transport in place of this file, if there is one (TLS).
+    maker: GilCell<Option<Owned>>,
+    context: Owned,
+    stopped: AtomicBool,
+}
+
+static LISTENER: OnceLock<usize> = OnceLock::new();
+
+impl Payload for Listener {
+    type BaseSlots = ();
+    type Dictionary = ();
+    const COLLECTED: bool = true;
+    #[inline(always)]
+    fn type_object() -> *mut ffi::PyTypeObject {
+        LISTENER.get().map_or(std::ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
+    }
+}
+
+/// Where an accept failed.
+enum Failure {
+    /// Nobody waits, or who waited has gone.
+    Nobody,
+    /// Out of descriptors or memory: accepting again at once would spin.
+    Exhausted(io::Error),
+    /// Anything else.
+    Other(io::Error),
+}
+
+fn accept(fd: RawFd) -> std::result::Result<(RawFd, Address), Failure> {
+    loop {
+        let (accepted, peer) = Address::fill(|storage, length| {
+            // SAFETY: the pointers belong to the address that is being filled.
+            unsafe { libc::accept4(fd, storage, length, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) }
+        });
+        if accepted >= 0 {
+            return Ok((accepted, peer));
+        }
+        let error = io::Error::last_os_error();
+        return Err(match error.raw_os_error().unwrap_or(0) {
+            libc::EINTR => continue,
+            libc::EAGAIN | libc::ECONNABORTED => Failure::Nobody,
+            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => Failure::Exhausted(error),
+            _ => Failure::Other(error),
+        });
+    }
+}
+
+impl Instance<Listener> {
+    fn owner(&self) -> &Instance<EventLoop> {
+        // SAFETY: listeners are made by loops only, for themselves.
+        unsafe { Instance::from_ptr(self.owner.as_ptr()) }
+    }
+
+    fn start(&self) -> Result<()> {
+        let work = Work::new(Kind::Readable, self.owned());
+        self.owner().watch(self.fd, Direction::Read, Mode::Persistent, work)
+    }
+
+    fn stop(&self) {
+        if !self.stopped.swap(true, Ordering::Relaxed) {
+            self.owner().unwatch(self.fd, Direction::Read);
+        }
+    }
+
+    /// Accepts what waits, up to the backlog, so that one listener cannot keep the loop.
+    pub fn on_readable(&self) -> Result<()> {
+        for _ in 0..self.backlog.saturating_add(1) {
+            if self.stopped.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            match accept(self.fd) {
+                Ok((fd, peer)) => self.accepted(fd, peer)?,
+                Err(Failure::Nobody) => return Ok(()),
+                Err(Failure::Exhausted(error)) => return self.pause(&error),
+                Err(Failure::Other(error)) => {
+                    let report = import("antiphon.reports", "accept_failed")?;
+                    call(&report, [&self.owner, &self.socket, &os_error_object(&error)])?;
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Out of resources: says so, and tries again in a second.
+    #[cold]
+    fn pause(&self, error: &io::Error) -> Result<()> {
+        self.owner().unwatch(self.fd, Direction::Read);
+        let report = import("antiphon.reports", "accept_exhausted")?;
+        call(&report, [&self.owner, &self.owned(), &self.socket, &os_error_object(error)])?;
+        Ok(())
+    }
+
+    fn accepted(&self, fd: RawFd, peer: Address) -> Result<()> {
+        match self.connect(fd, peer) {
+            Ok(()) => Ok(()),
+            Err(Raised) => {
+                let Some(exception) = raise::take() else {
+                    return Ok(());
+                };
+                if raise::leaves_loop(&exception) {
+                    return Err(raise::restore(exception));
+                }
+                let report = import("antiphon.reports", "connection_failed")?;
+                call(&report, [&self.owner, &exception])?;
+                Ok(())
+            }
+        }
+    }
+
+    fn connect(&self, fd: RawFd, peer: Address) -> Result<()> {
+        let mut descriptor = Descriptor(fd);
+        let (Some(factory), server) = (self.factory.get(), self.server.get()) else {
+            return Ok(());
+        };
+        // SAFETY: F1; gives a new reference or null, and a context that was entered is left on every path.
+        let (protocol, context) = unsafe {
+            let context = Owned::from_new(ffi::PyContext_Copy(self.context.as_ptr()))?;
+            if ffi::PyContext_Enter(context.as_ptr()) != 0 {
+                return Err(Raised);
+            }
+            let protocol = call(&factory, []);
+            ffi::PyContext_Exit(context.as_ptr());
+            (protocol?, context)
+        };
+        if let Some(maker) = self.maker.get() {
+            let kind = option(fd, libc::SOL_SOCKET, libc::SO_TYPE).unwrap_or(libc::SOCK_STREAM);
+            let proto = option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL).unwrap_or(0);
+            let socket = python_socket(fd, self.family, kind, proto)?;
+            descriptor.0 = -1;
+            let extra = peer_info(&peer)?;
+            let server = server.unwrap_or_else(Owned::none);
+            call(&maker, [&self.owner, &socket, &protocol, &extra, &server])?;
+            return Ok(());
+        }
+        let parts = Parts {
+            fd,
+            family: self.family,
+            socket: None,
+            peer: Some(peer),
+            protocol,
+            waiter: None,
+            extra: None,
+            server,
+            context,
+        };
+        stream::open(self.owner(), parts)?;
+        descriptor.0 = -1;
+        Ok(())
+    }
+}
+
+fn peer_info(peer: &Address) -> Result {
+    // SAFETY: F1; a new reference or null; the dict takes references of its own.
+    unsafe {
+        let extra = Owned::from_new(ffi::PyDict_New())?;
+        let shown = peer.to_python()?.unwrap_or_else(Owned::none);
+        crate::ffi::check(ffi::PyDict_SetItem(extra.as_ptr(), names().peername.as_ptr(), shown.as_ptr()))?;
+        Ok(extra)
+    }
+}
+
+/// An accepted descriptor that is closed unless somebody took it over.
+struct Descriptor(RawFd);
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        if self.0 >= 0 {
+            // SAFETY: nobody else knows the descriptor.
+            unsafe { libc::close(self.0) };
+        }
+    }
+}
+
+/// `_start_accepting(sock, protocol_factory, server, backlog, maker)`.
+pub fn start_accepting(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
+    let [socket, factory, server, backlog, maker] = match args.positional() {
+        [socket, factory, server, backlog, maker] => [*socket, *factory, *server, *backlog, *maker],
+        _ => return Err(type_error("_start_accepting() takes 5 arguments")),
+    };
+    this.check_open()?;
+    // SAFETY: F1; the arguments are alive during the call.
+    let listener = unsafe {
+        let socket = Owned::from_borrowed(socket);
+        let fd = descriptor(&socket)?;
+        let backlog = ffi::PyLong_AsSsize_t(backlog);
+        if backlog == -1 && !ffi::PyErr_Occurred().is_null() {
+            return Err(Raised);
+        }
+        Instance::create(Listener {
+            owner: this.owned(),
+            socket,
+            fd,
+            family: Address::local(fd).map_or(libc::AF_UNSPEC, |address| address.family()),
+            backlog: usize::try_from(backlog).unwrap_or(0),
+            factory: GilCell::new(Some(Owned::from_borrowed(factory))),
+            server: GilCell::new(Owned::from_optional(server)),
+            maker: GilCell::new(Owned::from_optional(maker)),
+            context: Owned::from_new(ffi::PyContext_CopyCurrent())?,
+            stopped: AtomicBool::new(false),
+        })?
+    };
+    // SAFETY: just made with this payload.
+    unsafe { Instance::<Listener>::from_ptr(listener.as_ptr()) }.start()?;
+    Ok(listener)
+}
+
+/// `_stop_accepting(sock)`: whoever listens there stops.
+pub fn stop_accepting(this: &Instance<EventLoop>, socket: &Owned) -> Result {
+    let Ok(fd) = descriptor(socket) else {
+        drop(raise::take());
+        return Ok(Owned::none());
+    };
+    let waiting = this.seat().with(|core| core.io.waiting(fd, Direction::Read)).flatten();
+    if let Some(object) = waiting
+        && let Some(listener) = Instance::<Listener>::downcast(&object)
+    {
+        listener.stop();
+    }
+    Ok(Owned::none())
+}
+
+fn resume(this: &Instance<Listener>) -> Result {
+    if !this.stopped.load(Ordering::Relaxed) && !this.owner().is_closed() {
+        this.start()?;
+    }
+    Ok(Owned::none())
+}
+
+unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: F2, with the collector's own visitor.
+    unsafe {
+        let this = Instance::<Listener>::from_ptr(object);
+        let places = [&this.factory, &this.server, &this.maker];
+        let optional = places.map(|place| place.with(|object| object.as_ref().map(Owned::as_ptr)));
+        let fixed = [ffi::Py_TYPE(object).cast(), this.owner.as_ptr(), this.socket.as_ptr(), this.context.as_ptr()];
+        for reference in fixed.into_iter().chain(optional.into_iter().flatten()) {
+            let status = visit(reference, arg);
+            if status != 0 {
+                return status;
+            }
+        }
+        0
+    }
+}
+
+unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
+    // SAFETY: F2.
+    let this = unsafe { Instance::<Listener>::from_ptr(object) };
+    drop((this.factory.take(), this.server.take(), this.maker.take()));
+    0
+}
+
+unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+    // SAFETY: the object is unreachable.
+    unsafe {
+        ffi::PyObject_GC_UnTrack(object.cast());
+        let kind = ffi::Py_TYPE(object);
+        Instance::<Listener>::finish(object);
+        ffi::PyObject_GC_Del(object.cast());
+        ffi::Py_DECREF(kind.cast());
+    }
+}
+
+/// Makes the type.
+pub fn load(module: &Owned) -> Result<()> {
+    if Listener::type_object().is_null() {
+        let built = HeapType::new(c"antiphon._antiphon.Listener", Instance::<Listener>::SIZE)
+            .collected()
+            .no_constructor()
+            .doc(c"Accepts connections for a server; made by the loop.")
+            .slot(ffi::Py_tp_traverse, traverse as *mut c_void)
+            .slot(ffi::Py_tp_clear, clear as *mut c_void)
+            .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
+            .method_noargs(c"resume", crate::method_noargs!(resume), c"Accept again after running out of resources.")
+            .weak_references(Instance::<Listener>::WEAKREF_OFFSET)
+            .build(None, Instance::<Listener>::PAYLOAD_OFFSET)?;
+        let _ = LISTENER.set(built as usize);
+    }
+    crate::add_type(module, c"Listener", Listener::type_object())
+}

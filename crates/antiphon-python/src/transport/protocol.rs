@@ -1,0 +1,82 @@
+//! The protocol behind a transport, with its hot methods bound once.
+//!
+//! Source: asyncio documentation, "Protocols"; PEP 3156.
+
+use std::ffi::{c_int, c_void};
+
+use pyo3::ffi;
+
+use crate::ffi::{Owned, Result, check};
+use crate::names::names;
+
+/// How a protocol takes data.
+#[derive(Clone)]
+pub enum Receiver {
+    /// `data_received(data)`, bound.
+    Data(Owned),
+    /// `get_buffer(sizehint)` and `buffer_updated(nbytes)`, bound.
+    Buffered {
+        /// Gives the buffer that the next bytes go to.
+        get_buffer: Owned,
+        /// Takes how many came.
+        buffer_updated: Owned,
+    },
+}
+
+/// A protocol, ready to be called.
+#[derive(Clone)]
+pub struct Protocol {
+    /// The user's object.
+    pub object: Owned,
+    /// Its receiving methods.
+    pub receiver: Receiver,
+}
+
+impl Protocol {
+    /// Looks the protocol's receiving methods up.
+    ///
+    /// # Errors
+    /// `AttributeError` if it has none.
+    pub fn new(object: Owned) -> Result<Self> {
+        // SAFETY: F1; both are alive.
+        let buffered = check(unsafe {
+            ffi::PyObject_IsInstance(object.as_ptr(), names().buffered_protocol_class.as_ptr())
+        })? != 0;
+        let receiver = if buffered {
+            Receiver::Buffered {
+                get_buffer: object.attr(&names().get_buffer)?,
+                buffer_updated: object.attr(&names().buffer_updated)?,
+            }
+        } else {
+            match object.attr(&names().data_received) {
+                Ok(method) => Receiver::Data(method),
+                // A protocol may be set that only ever writes; the lack shows when data comes, as in asyncio.
+                Err(raised) => {
+                    // SAFETY: the class is alive while the interpreter is.
+                    if !crate::ffi::raise::matches(unsafe { ffi::PyExc_AttributeError }) {
+                        return Err(raised);
+                    }
+                    drop(crate::ffi::raise::take());
+                    Receiver::Data(Owned::none())
+                }
+            }
+        };
+        Ok(Self { object, receiver })
+    }
+
+    /// Visits what this refers to, for the collector.
+    pub fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+        let methods: [Option<&Owned>; 2] = match &self.receiver {
+            Receiver::Data(method) => [Some(method), None],
+            Receiver::Buffered { get_buffer, buffer_updated } => [Some(get_buffer), Some(buffer_updated)],
+        };
+        for reference in [Some(&self.object)].into_iter().chain(methods).flatten() {
+            // SAFETY: called from a traverse slot with its own visitor.
+            let status = unsafe { visit(reference.as_ptr(), arg) };
+            if status != 0 {
+                return status;
+            }
+        }
+        0
+    }
+}

@@ -1,0 +1,161 @@
+//! What waits to be written: whole Python `bytes` objects, and how much of the first one is gone already.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+use std::ptr;
+
+use pyo3::ffi;
+
+use crate::ffi::{Owned, Raised, Result};
+
+/// The most buffers that one system call takes; the kernel's own limit (IOV_MAX) is 1024.
+const MOST_BUFFERS: usize = 64;
+
+/// Chunks in the order they were written.
+#[derive(Default)]
+pub struct WriteQueue {
+    chunks: VecDeque<Owned>,
+    /// Bytes of the first chunk that were sent.
+    sent_of_first: usize,
+    /// Bytes in all chunks that were not sent.
+    len_bytes: usize,
+}
+
+/// What one attempt to send came to.
+pub enum Sent {
+    /// Everything is gone.
+    All,
+    /// The kernel takes no more for now.
+    Blocked,
+    /// The connection is broken.
+    Failed(io::Error),
+}
+
+fn chunk_bytes(chunk: &Owned) -> &[u8] {
+    // SAFETY: chunks are exact `bytes` objects, immutable and alive.
+    unsafe {
+        let start = ffi::PyBytes_AsString(chunk.as_ptr()).cast::<u8>();
+        std::slice::from_raw_parts(start, ffi::PyBytes_Size(chunk.as_ptr()) as usize)
+    }
+}
+
+impl WriteQueue {
+    /// Bytes that wait.
+    #[inline(always)]
+    pub fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+
+    /// Whether nothing waits.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Appends a `bytes` object.
+    #[inline]
+    pub fn push(&mut self, chunk: Owned) {
+        self.len_bytes += chunk_bytes(&chunk).len();
+        self.chunks.push_back(chunk);
+    }
+
+    /// Takes everything out, for the caller to drop.
+    pub fn take_all(&mut self) -> VecDeque<Owned> {
+        self.sent_of_first = 0;
+        self.len_bytes = 0;
+        std::mem::take(&mut self.chunks)
+    }
+
+    /// What waits, for the collector.
+    pub fn iter(&self) -> impl Iterator<Item = &Owned> {
+        self.chunks.iter()
+    }
+
+    /// Sends as much as the kernel takes, in as few calls as possible. Chunks that are gone go to `done`.
+    pub fn send(&mut self, fd: RawFd, done: &mut Vec<Owned>) -> Sent {
+        while let Some(first) = self.chunks.front() {
+            let sent = if self.chunks.len() == 1 {
+                send_one(fd, &chunk_bytes(first)[self.sent_of_first..])
+            } else {
+                self.send_many(fd)
+            };
+            match sent {
+                Ok(count) => self.advance(count, done),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
+                Err(error) => return Sent::Failed(error),
+            }
+        }
+        Sent::All
+    }
+
+    fn send_many(&self, fd: RawFd) -> io::Result<usize> {
+        let mut buffers = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MOST_BUFFERS];
+        let mut skipped = self.sent_of_first;
+        let count = self.chunks.len().min(MOST_BUFFERS);
+        for (buffer, chunk) in buffers.iter_mut().zip(&self.chunks) {
+            let bytes = &chunk_bytes(chunk)[skipped..];
+            skipped = 0;
+            *buffer = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        }
+        // SAFETY: all-zero is a valid message header.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = buffers.as_mut_ptr();
+        message.msg_iovlen = count as _;
+        // SAFETY: the header and its buffers live during the call; the kernel only reads them.
+        let sent = unsafe { libc::sendmsg(fd, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn advance(&mut self, mut count: usize, done: &mut Vec<Owned>) {
+        self.len_bytes -= count;
+        while let Some(first) = self.chunks.front() {
+            let left = chunk_bytes(first).len() - self.sent_of_first;
+            if count < left {
+                self.sent_of_first += count;
+                return;
+            }
+            count -= left;
+            self.sent_of_first = 0;
+            done.extend(self.chunks.pop_front());
+        }
+    }
+}
+
+fn send_one(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: pointer and length belong to `bytes`; the kernel only reads them.
+    let sent =
+        unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// `data` as a `bytes` object that nobody can change: itself if it is one, else a copy.
+///
+/// # Errors
+/// `TypeError` with asyncio's words unless it is `bytes`, `bytearray` or `memoryview`.
+#[inline]
+pub fn frozen(data: &Owned) -> Result {
+    // SAFETY: F1; the type objects are static, the object is alive.
+    unsafe {
+        if ffi::PyBytes_CheckExact(data.as_ptr()) != 0 {
+            return Ok(data.clone());
+        }
+        if ffi::PyBytes_Check(data.as_ptr()) != 0
+            || ffi::PyByteArray_Check(data.as_ptr()) != 0
+            || ffi::PyMemoryView_Check(data.as_ptr()) != 0
+        {
+            return Owned::from_new(ffi::PyBytes_FromObject(data.as_ptr()));
+        }
+        let name = Owned::from_new(ffi::PyObject_GetAttrString(
+            ffi::Py_TYPE(data.as_ptr()).cast(),
+            c"__name__".as_ptr(),
+        ))?;
+        ffi::PyErr_Format(
+            ffi::PyExc_TypeError,
+            c"data argument must be a bytes-like object, not %R".as_ptr(),
+            name.as_ptr(),
+        );
+    }
+    Err(Raised)
+}

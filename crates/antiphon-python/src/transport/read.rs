@@ -1,0 +1,186 @@
+//! A transport's reading side: one receive per readiness event, straight to the protocol.
+//!
+//! Bytes land in the loop's recycled buffer and become a right-sized `bytes` object; a `BufferedProtocol` gets them where
+//! it wants them. The receive never blocks, so it does not release the interpreter: handing that over costs more.
+//!
+//! Source: CPython Lib/asyncio/selector_events.py (`_read_ready__*`).
+
+use std::io;
+use std::os::fd::RawFd;
+
+use pyo3::ffi;
+
+use super::protocol::Receiver;
+use super::stream::{Stream, is, set};
+use crate::ffi::raise::{self, os_error_object};
+use crate::ffi::{Instance, Owned, Raised, Result, call, call_method, check};
+use crate::names::names;
+
+/// The most bytes that one event brings.
+const READ_BYTES: usize = 256 * 1024;
+
+/// One receive, again after a signal. `None`: nothing is there.
+fn receive(fd: RawFd, buffer: *mut u8, len: usize) -> io::Result<Option<usize>> {
+    loop {
+        // SAFETY: the caller's buffer has room for `len` bytes.
+        let count = unsafe { libc::recv(fd, buffer.cast(), len, libc::MSG_DONTWAIT) };
+        if count >= 0 {
+            return Ok(Some(count as usize));
+        }
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            io::ErrorKind::Interrupted => {}
+            io::ErrorKind::WouldBlock => return Ok(None),
+            _ => return Err(error),
+        }
+    }
+}
+
+impl Instance<Stream> {
+    /// The descriptor is readable: receives once and delivers.
+    #[inline]
+    pub fn on_readable(&self) -> Result<()> {
+        if is(&self.flags.closing) || is(&self.flags.paused) {
+            return Ok(());
+        }
+        let Some(receiver) =
+            self.protocol.with(|protocol| protocol.as_ref().map(|protocol| protocol.receiver.clone()))
+        else {
+            return Ok(());
+        };
+        match receiver {
+            Receiver::Data(method) => self.read_data(&method),
+            Receiver::Buffered { get_buffer, buffer_updated } => self.read_buffered(&get_buffer, &buffer_updated),
+        }
+    }
+
+    #[inline]
+    fn read_data(&self, method: &Owned) -> Result<()> {
+        // The buffer leaves the core meanwhile: making a bytes object may run the collector.
+        let owner = self.owner();
+        let mut buffer = owner.seat().enter(|core| std::mem::take(&mut core.read_buffer));
+        if buffer.capacity() < READ_BYTES {
+            buffer = Vec::with_capacity(READ_BYTES);
+        }
+        let received = receive(self.fd(), buffer.as_mut_ptr(), READ_BYTES);
+        let data = match &received {
+            Ok(Some(count)) if *count > 0 => {
+                // SAFETY: the kernel has written that many bytes.
+                Some(Owned::bytes(unsafe { std::slice::from_raw_parts(buffer.as_ptr(), *count) }))
+            }
+            _ => None,
+        };
+        owner.seat().enter(|core| core.read_buffer = buffer);
+        let data = match (received, data) {
+            (Ok(None), _) => return Ok(()),
+            (Ok(Some(_)), Some(data)) => data?,
+            (Ok(Some(_)), None) => return self.on_eof(),
+            (Err(error), _) => return self.read_failed(&error),
+        };
+        set(&self.flags.delivering, true);
+        let outcome = self.in_context(|| call(method, [&data]));
+        set(&self.flags.delivering, false);
+        drop(data);
+        self.delivered(outcome, "Fatal error: protocol.data_received() call failed.")
+    }
+
+    /// After a protocol method took data: reports its failure, sends what it wrote.
+    #[inline(always)]
+    fn delivered(&self, outcome: Result, message: &str) -> Result<()> {
+        match outcome {
+            Ok(result) => {
+                drop(result);
+                if self.queue.with(|queue| queue.is_empty()) { Ok(()) } else { self.flush_now() }
+            }
+            Err(Raised) => self.protocol_raised(message),
+        }
+    }
+
+    #[cold]
+    fn protocol_raised(&self, message: &str) -> Result<()> {
+        match raise::take() {
+            Some(exception) => self.fatal_error(exception, message),
+            None => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn read_failed(&self, error: &io::Error) -> Result<()> {
+        self.fatal_error(os_error_object(error), "Fatal read error on socket transport")
+    }
+
+    fn read_buffered(&self, get_buffer: &Owned, buffer_updated: &Owned) -> Result<()> {
+        let hint = Owned::int(-1)?;
+        let buffer = self.in_context(|| call(get_buffer, [&hint])).and_then(|object| Buffer::writable(&object));
+        let buffer = match buffer {
+            Ok(buffer) => buffer,
+            Err(Raised) => return self.protocol_raised("Fatal error: protocol.get_buffer() call failed."),
+        };
+        let received = receive(self.fd(), buffer.start(), buffer.len());
+        drop(buffer);
+        let count = match received {
+            Ok(None) => return Ok(()),
+            Ok(Some(0)) => return self.on_eof(),
+            Ok(Some(count)) => count,
+            Err(error) => return self.read_failed(&error),
+        };
+        let count = Owned::int(count as i64)?;
+        set(&self.flags.delivering, true);
+        let outcome = self.in_context(|| call(buffer_updated, [&count]));
+        set(&self.flags.delivering, false);
+        self.delivered(outcome, "Fatal error: protocol.buffer_updated() call failed.")
+    }
+
+    /// The peer sent its last byte: the protocol says whether the transport stays open for writing.
+    fn on_eof(&self) -> Result<()> {
+        set(&self.flags.eof_received, true);
+        let Some(protocol) = self.protocol_object() else {
+            return Ok(());
+        };
+        let kept = self.in_context(|| {
+            let answer = call_method(&protocol, &names().eof_received, [])?;
+            // SAFETY: F1; a living object.
+            check(unsafe { ffi::PyObject_IsTrue(answer.as_ptr()) })
+        });
+        match kept {
+            Ok(0) => self.close(),
+            Ok(_) => {
+                // Or the same end of stream would be reported for ever.
+                self.stop_reading();
+                self.flush()
+            }
+            Err(Raised) => self.protocol_raised("Fatal error: protocol.eof_received() call failed."),
+        }
+    }
+}
+
+/// A writable buffer, held while bytes are received into it.
+struct Buffer(Box<ffi::Py_buffer>);
+
+impl Buffer {
+    fn writable(object: &Owned) -> Result<Self> {
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: F1; the view is at a stable address and released once.
+        check(unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &mut *view, ffi::PyBUF_WRITABLE) })?;
+        let buffer = Self(view);
+        if buffer.len() == 0 {
+            return Err(raise::runtime_error("get_buffer() returned an empty buffer"));
+        }
+        Ok(buffer)
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.0.buf.cast()
+    }
+
+    fn len(&self) -> usize {
+        self.0.len as usize
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: F1; filled by `PyObject_GetBuffer`.
+        unsafe { ffi::PyBuffer_Release(&mut *self.0) }
+    }
+}

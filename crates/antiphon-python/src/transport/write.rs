@@ -1,0 +1,273 @@
+//! A transport's writing side: writes are queued, and leave together in one vectored call.
+//!
+//! When: right after the protocol method that wrote them, if data is being delivered; else by the transport's own work
+//! item in the next turn; at once when more is queued than the high-water mark, so that flow control answers as if every
+//! write had tried the kernel first.
+//!
+//! Source: CPython Lib/asyncio/selector_events.py (`write`, `_write_ready`), transports.py (`_FlowControlMixin`).
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use pyo3::ffi;
+
+use super::queue::{Sent, frozen};
+use super::stream::{FORGIVEN_WRITES, Stream, is, set};
+use crate::ffi::raise::{self, os_error_object, runtime_error, value_error};
+use crate::ffi::{Args, Instance, Owned, Raised, Result, call, call_method, check};
+use crate::io_table::{Direction, Mode};
+use crate::names::{import, names};
+use crate::work::{Kind, Work};
+
+impl Instance<Stream> {
+    /// `write(data)`.
+    #[inline]
+    pub fn write(&self, data: &Owned) -> Result<()> {
+        let chunk = frozen(data)?;
+        self.check_writable("write")?;
+        // SAFETY: an exact `bytes` object.
+        if unsafe { ffi::PyBytes_Size(chunk.as_ptr()) } == 0 {
+            return Ok(());
+        }
+        if self.lost.load(Ordering::Relaxed) > 0 {
+            return self.write_to_lost();
+        }
+        let len_bytes = self.queue.with(|queue| {
+            queue.push(chunk);
+            queue.len_bytes()
+        });
+        self.written(len_bytes)
+    }
+
+    #[inline(always)]
+    fn check_writable(&self, method: &str) -> Result<()> {
+        if is(&self.flags.eof_written) {
+            return Err(runtime_error(&format!("Cannot call {method}() after write_eof()")));
+        }
+        Ok(())
+    }
+
+    /// Something was queued: decides when it leaves.
+    #[inline(always)]
+    fn written(&self, len_bytes: usize) -> Result<()> {
+        if len_bytes > self.high_bytes.load(Ordering::Relaxed) {
+            if !is(&self.flags.blocked) {
+                self.flush_now()?;
+            }
+            return self.maybe_pause_protocol();
+        }
+        if !is(&self.flags.delivering) && !is(&self.flags.flush_queued) && !is(&self.flags.blocked) {
+            set(&self.flags.flush_queued, true);
+            self.owner().push(Work::new(Kind::Flush, self.owned()));
+        }
+        Ok(())
+    }
+
+    /// asyncio forgives a few writes to a lost connection, then logs each.
+    #[cold]
+    fn write_to_lost(&self) -> Result<()> {
+        if self.lost.fetch_add(1, Ordering::Relaxed) >= FORGIVEN_WRITES {
+            call(&import("antiphon.reports", "write_to_lost")?, [])?;
+        }
+        Ok(())
+    }
+
+    /// The work item that [`Self::written`] queued.
+    #[inline]
+    pub fn on_flush(&self) -> Result<()> {
+        set(&self.flags.flush_queued, false);
+        self.flush()
+    }
+
+    /// Sends what is queued, unless the kernel is known to be full.
+    #[inline]
+    pub fn flush(&self) -> Result<()> {
+        if is(&self.flags.blocked) || self.queue.with(|queue| queue.is_empty()) {
+            return Ok(());
+        }
+        self.flush_now()
+    }
+
+    /// Sends what is queued now.
+    pub fn flush_now(&self) -> Result<()> {
+        if self.fd() < 0 || self.lost.load(Ordering::Relaxed) > 0 {
+            return Ok(());
+        }
+        let fd = self.fd();
+        let mut done = Vec::new();
+        let sent = self.queue.with(|queue| queue.send(fd, &mut done));
+        drop(done);
+        match sent {
+            Sent::All => self.drained(),
+            Sent::Blocked => self.wait_for_room(),
+            Sent::Failed(error) => self.write_failed(&error),
+        }
+    }
+
+    fn wait_for_room(&self) -> Result<()> {
+        if !is(&self.flags.blocked) {
+            set(&self.flags.blocked, true);
+            let work = Work::new(Kind::Writable, self.owned());
+            self.owner().watch(self.fd(), Direction::Write, Mode::Persistent, work)?;
+        }
+        self.maybe_resume_protocol()
+    }
+
+    #[cold]
+    fn write_failed(&self, error: &io::Error) -> Result<()> {
+        self.fatal_error(os_error_object(error), "Fatal write error on socket transport")
+    }
+
+    /// There is room again.
+    pub fn on_writable(&self) -> Result<()> {
+        if self.lost.load(Ordering::Relaxed) > 0 {
+            return Ok(());
+        }
+        self.flush_now()
+    }
+
+    /// The queue is empty: resumes the protocol, ends what waited for this.
+    fn drained(&self) -> Result<()> {
+        if is(&self.flags.blocked) {
+            set(&self.flags.blocked, false);
+            self.owner().unwatch(self.fd(), Direction::Write);
+        }
+        self.maybe_resume_protocol()?;
+        // The protocol may have written again when it was resumed.
+        if !self.queue.with(|queue| queue.is_empty()) {
+            return Ok(());
+        }
+        if is(&self.flags.closing) {
+            self.end(None);
+        } else if is(&self.flags.eof_written) {
+            self.shut_down_writing();
+        }
+        Ok(())
+    }
+
+    fn shut_down_writing(&self) {
+        // SAFETY: takes two integers. A peer that is gone already is no error of ours: reading will tell.
+        unsafe { libc::shutdown(self.fd(), libc::SHUT_WR) };
+    }
+
+    fn maybe_pause_protocol(&self) -> Result<()> {
+        let queued = self.queue.with(|queue| queue.len_bytes());
+        if queued <= self.high_bytes.load(Ordering::Relaxed) || is(&self.flags.protocol_paused) {
+            return Ok(());
+        }
+        set(&self.flags.protocol_paused, true);
+        self.tell_protocol(&names().pause_writing, "protocol.pause_writing() failed")
+    }
+
+    fn maybe_resume_protocol(&self) -> Result<()> {
+        if !is(&self.flags.protocol_paused) {
+            return Ok(());
+        }
+        let queued = self.queue.with(|queue| queue.len_bytes());
+        if queued > self.low_bytes.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        set(&self.flags.protocol_paused, false);
+        self.tell_protocol(&names().resume_writing, "protocol.resume_writing() failed")
+    }
+
+    fn tell_protocol(&self, method: &Owned, failure: &str) -> Result<()> {
+        let Some(protocol) = self.protocol_object() else {
+            return Ok(());
+        };
+        if let Err(Raised) = call_method(&protocol, method, []) {
+            let Some(exception) = raise::take() else {
+                return Ok(());
+            };
+            if raise::leaves_loop(&exception) {
+                return Err(raise::restore(exception));
+            }
+            let report = import("antiphon.reports", "flow_control_failed")?;
+            let message = Owned::str(failure)?;
+            call(&report, [self.owner_object(), &self.owned(), &protocol, &message, &exception])?;
+        }
+        Ok(())
+    }
+
+    /// `write_eof()`: the last byte was written; reading goes on.
+    pub fn write_eof(&self) -> Result<()> {
+        if is(&self.flags.closing) || is(&self.flags.eof_written) {
+            return Ok(());
+        }
+        set(&self.flags.eof_written, true);
+        self.flush()?;
+        if self.queue.with(|queue| queue.is_empty()) && self.fd() >= 0 && !is(&self.flags.closing) {
+            self.shut_down_writing();
+        }
+        Ok(())
+    }
+
+    /// Bytes that the kernel has not taken.
+    pub fn write_buffer_size(&self) -> Result<usize> {
+        // As if every write had tried the kernel at once.
+        self.flush()?;
+        Ok(self.queue.with(|queue| queue.len_bytes()))
+    }
+
+    /// `set_write_buffer_limits(high, low)`.
+    pub fn set_limits(&self, high: Option<&Owned>, low: Option<&Owned>) -> Result<()> {
+        let number = |value: Option<&Owned>| -> Result<Option<i64>> {
+            let Some(value) = value.filter(|value| !value.is_none()) else {
+                return Ok(None);
+            };
+            // SAFETY: F1; the object is alive.
+            let number = unsafe { ffi::PyLong_AsLongLong(value.as_ptr()) };
+            // SAFETY: F1; -1 may be an honest value.
+            if number == -1 && unsafe { !ffi::PyErr_Occurred().is_null() } { Err(Raised) } else { Ok(Some(number)) }
+        };
+        let (high, low) = (number(high)?, number(low)?);
+        let high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
+        let low = low.unwrap_or(high / 4);
+        if high < low || low < 0 {
+            return Err(value_error(&format!("high ({high}) must be >= low ({low}) must be >= 0")));
+        }
+        self.high_bytes.store(high as usize, Ordering::Relaxed);
+        self.low_bytes.store(low as usize, Ordering::Relaxed);
+        self.maybe_pause_protocol()
+    }
+
+    /// `writelines(chunks)`.
+    pub fn writelines(&self, chunks: &Owned) -> Result<()> {
+        self.check_writable("writelines")?;
+        // SAFETY: F1; a new reference or null.
+        let iterator = unsafe { Owned::from_new(ffi::PyObject_GetIter(chunks.as_ptr()))? };
+        let mut frozen_chunks = Vec::new();
+        loop {
+            // SAFETY: F1; null without an exception ends the iteration.
+            match unsafe { Owned::from_new(ffi::PyIter_Next(iterator.as_ptr())) } {
+                Ok(chunk) => frozen_chunks.push(frozen(&chunk)?),
+                // SAFETY: F1.
+                Err(Raised) if unsafe { ffi::PyErr_Occurred().is_null() } => break,
+                Err(Raised) => return Err(Raised),
+            }
+        }
+        // SAFETY: exact `bytes` objects.
+        frozen_chunks.retain(|chunk| unsafe { ffi::PyBytes_Size(chunk.as_ptr()) } > 0);
+        if frozen_chunks.is_empty() {
+            return Ok(());
+        }
+        if self.lost.load(Ordering::Relaxed) > 0 {
+            return self.write_to_lost();
+        }
+        let len_bytes = self.queue.with(|queue| {
+            frozen_chunks.into_iter().for_each(|chunk| queue.push(chunk));
+            queue.len_bytes()
+        });
+        self.written(len_bytes)
+    }
+}
+
+/// `set_write_buffer_limits(high=None, low=None)` with its arguments.
+pub fn limits_from_args(this: &Instance<Stream>, args: Args<'_>) -> Result {
+    let [high, low] = args.bind([&names().high, &names().low], 0)?;
+    // SAFETY: the arguments are alive during the call.
+    let object = |value: Option<*mut ffi::PyObject>| value.map(|value| unsafe { Owned::from_borrowed(value) });
+    this.set_limits(object(high).as_ref(), object(low).as_ref())?;
+    check(0)?;
+    Ok(Owned::none())
+}

@@ -1,0 +1,139 @@
+"""What native transports and listeners say when something goes wrong, in asyncio's words.
+
+Nothing here runs on the hot path. Faults of user code go to the loop's exception handler with
+asyncio's own context keys; broken connections are everyday and shown in debug mode only.
+
+Source: CPython Lib/asyncio/selector_events.py, transports.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import warnings
+from asyncio import trsock
+from typing import Any
+
+logger = logging.getLogger("asyncio")
+
+#: Seconds until accepting is tried again after running out of descriptors or memory.
+ACCEPT_RETRY_SECONDS = 1.0
+
+
+def protocol_failed(
+    loop: Any, transport: Any, protocol: Any, method: str, exception: BaseException
+) -> None:
+    """Report `connection_made` or `connection_lost` that raised."""
+    name = f"{type(protocol).__qualname__}.{method}"
+    loop.call_exception_handler(
+        {
+            "message": f"Exception in callback {name}()",
+            "exception": exception,
+            "transport": transport,
+            "protocol": protocol,
+        }
+    )
+
+
+def transport_failed(
+    loop: Any, transport: Any, protocol: Any, message: str, exception: BaseException
+) -> None:
+    """Report why a transport closes itself; an `OSError` (a broken connection) in debug mode only."""
+    if isinstance(exception, OSError):
+        if loop.get_debug():
+            logger.debug("%r: %s", transport, message, exc_info=exception)
+        return
+    loop.call_exception_handler(
+        {
+            "message": message,
+            "exception": exception,
+            "transport": transport,
+            "protocol": protocol,
+        }
+    )
+
+
+def flow_control_failed(
+    loop: Any, transport: Any, protocol: Any, message: str, exception: BaseException
+) -> None:
+    """Report `pause_writing` or `resume_writing` that raised; the connection goes on."""
+    loop.call_exception_handler(
+        {
+            "message": message,
+            "exception": exception,
+            "transport": transport,
+            "protocol": protocol,
+        }
+    )
+
+
+def write_to_lost() -> None:
+    """Log one more write to a connection that is gone."""
+    logger.warning("socket.send() raised exception.")
+
+
+def log(message: str, transport: Any) -> None:
+    """Log an event of a transport in debug mode."""
+    logger.debug(message, transport)
+
+
+def transport_repr(
+    transport: Any, fd: int, closing: bool, reading: bool, writing: bool, queued: int
+) -> str:
+    """`repr` of a stream transport.
+
+    Args:
+        fd: the descriptor, -1 once it is closed.
+        reading, writing: whether the driver watches for data, for room to write.
+        queued: bytes that wait to be sent.
+    """
+    parts = [type(transport).__name__]
+    if fd < 0:
+        parts.append("closed")
+    elif closing:
+        parts.append("closing")
+    if fd >= 0:
+        parts.append(f"fd={fd}")
+        parts.append("read=polling" if reading else "read=idle")
+        parts.append(f"write=<{'polling' if writing else 'idle'}, bufsize={queued}>")
+    return f"<{' '.join(parts)}>"
+
+
+def unclosed_transport(transport: Any) -> None:
+    """Warn of a transport that was dropped without `close()`."""
+    warnings.warn(
+        f"unclosed transport {transport!r}", ResourceWarning, stacklevel=2, source=transport
+    )
+
+
+def accept_failed(loop: Any, sock: socket.socket, exception: OSError) -> None:
+    """Report an accept that failed for a reason of the listening socket's own."""
+    loop.call_exception_handler(
+        {
+            "message": "Exception in callback of a listening socket",
+            "exception": exception,
+            "socket": trsock.TransportSocket(sock),
+        }
+    )
+
+
+def accept_exhausted(loop: Any, listener: Any, sock: socket.socket, exception: OSError) -> None:
+    """Report that accepting ran out of resources; it goes on in `ACCEPT_RETRY_SECONDS`."""
+    loop.call_exception_handler(
+        {
+            "message": "socket.accept() out of system resource",
+            "exception": exception,
+            "socket": trsock.TransportSocket(sock),
+        }
+    )
+    loop.call_later(ACCEPT_RETRY_SECONDS, listener.resume)
+
+
+def connection_failed(loop: Any, exception: BaseException) -> None:
+    """Report an accepted connection whose factory or transport failed; it is closed already."""
+    loop.call_exception_handler(
+        {
+            "message": "Error on transport creation for incoming connection",
+            "exception": exception,
+        }
+    )

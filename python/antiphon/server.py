@@ -3,7 +3,8 @@
 Life: made -> serving (`start_serving`) -> closed (`close`; no way back) -> all connections gone,
 which is what `wait_closed` waits for. Invariant: a transport is in `_clients` from `_attach`, which
 the accept loop calls when it makes the transport, until `_detach`, which the transport calls when
-its connection is lost; both are single set operations, for they run once per connection.
+its connection is lost. Both run once per connection, so they are single operations of a dict; it
+holds transports weakly, for one that everybody else forgot must be found by the collector.
 
     async with await loop.create_server(Echo, "127.0.0.1", 8080) as server:
         await server.serve_forever()
@@ -17,6 +18,7 @@ import sys
 from asyncio.trsock import TransportSocket
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 from antiphon._antiphon import LoopBase
 from antiphon.ssl_bridge import MakeTransport
@@ -59,7 +61,7 @@ class Server(asyncio.AbstractServer):
         self._on_socket_closed = on_socket_closed
         self._serving = False
         self._serving_forever: asyncio.Future[None] | None = None
-        self._clients: set[asyncio.Transport] = set()
+        self._clients: dict[int, ref[asyncio.Transport]] = {}  # by id of the transport
         # None once closed and without connections: then nobody has to wait any more.
         self._waiters: list[asyncio.Future[None]] | None = []
 
@@ -100,17 +102,17 @@ class Server(asyncio.AbstractServer):
         if serving_forever is not None and not serving_forever.done():
             serving_forever.cancel()
             self._serving_forever = None
-        if not self._clients:
+        if not self._has_clients():
             self._wake_waiters()
 
     def close_clients(self) -> None:
         """Closes all accepted connections after their written data is sent."""
-        for transport in self._clients.copy():
+        for transport in self._living_clients():
             transport.close()
 
     def abort_clients(self) -> None:
         """Closes all accepted connections at once; written data that is not yet sent is lost."""
-        for transport in self._clients.copy():
+        for transport in self._living_clients():
             transport.abort()
 
     async def start_serving(self) -> None:
@@ -170,13 +172,22 @@ class Server(asyncio.AbstractServer):
 
     def _attach(self, transport: Any) -> None:
         """Counts a connection in; called by the accept loop."""
-        self._clients.add(transport)
+        self._clients[id(transport)] = ref(transport)
 
     def _detach(self, transport: Any) -> None:
         """Counts a connection out; the last one of a closed server wakes who waits for that."""
-        self._clients.discard(transport)
-        if self._sockets is None and not self._clients:
+        self._clients.pop(id(transport), None)
+        if self._sockets is None and not self._has_clients():
             self._wake_waiters()
+
+    def _has_clients(self) -> bool:
+        """Tells whether a connection is left; looks no further than the first."""
+        return any(reference() is not None for reference in self._clients.values())
+
+    def _living_clients(self) -> list[asyncio.Transport]:
+        """Returns the accepted connections that are still there."""
+        clients = [reference() for reference in self._clients.values()]
+        return [transport for transport in clients if transport is not None]
 
     def _wake_waiters(self) -> None:
         """Ends all `wait_closed` calls, those to come too."""

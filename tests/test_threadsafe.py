@@ -6,6 +6,7 @@ import contextvars
 import threading
 
 import pytest
+from support.threads import wait_until_polling
 
 
 class RunningLoop:
@@ -20,7 +21,7 @@ class RunningLoop:
         self.loop.call_soon(entered.set)
         self.thread.start()
         assert entered.wait(5)
-        return self.loop
+        return self
 
     def __exit__(self, *exc_info):
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -29,10 +30,10 @@ class RunningLoop:
 
 
 def test_sleeping_loop_wakes_for_every_call(loop):
-    with RunningLoop(loop):
-        for number in range(200):
-            # Waiting for each lets the loop go to sleep again before the next.
+    with (running := RunningLoop(loop)):
+        for number in range(100):
             ran = threading.Event()
+            wait_until_polling(running.thread.native_id)
             loop.call_soon_threadsafe(ran.set)
             assert ran.wait(5), f"call {number} did not wake the loop"
 
@@ -40,11 +41,8 @@ def test_sleeping_loop_wakes_for_every_call(loop):
 def test_callback_runs_in_the_thread_of_the_loop(loop):
     threads = []
     with RunningLoop(loop) as running:
-        done = threading.Event()
-        running.call_soon_threadsafe(lambda: (threads.append(threading.current_thread()), done.set()))
-        assert done.wait(5)
-        assert threads == [thread for thread in threading.enumerate() if thread in threads]
-        assert threads[0] is not threading.current_thread()
+        loop.call_soon_threadsafe(lambda: threads.append(threading.current_thread()))
+    assert threads == [running.thread]
 
 
 def test_calls_of_many_threads_all_run_and_keep_each_threads_order(loop):
@@ -162,8 +160,8 @@ def test_raising_callback_is_reported_and_the_loop_goes_on(loop, faults):
 
 
 def test_stop_from_another_thread_ends_a_sleeping_run(loop):
-    with RunningLoop(loop):
-        pass
+    with RunningLoop(loop) as running:
+        wait_until_polling(running.thread.native_id)
     assert not loop.is_running()
 
 

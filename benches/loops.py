@@ -37,4 +37,7 @@ def version(name: str) -> str:
     """Returns the version of the package behind ``name`` (the interpreter's own for asyncio)."""
     if name == "asyncio":
         return platform.python_version()
-    return importlib.metadata.version(name)
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # a source tree on the path
+        return "(not installed)"

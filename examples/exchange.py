@@ -57,7 +57,7 @@ async def exchange(requests: int, connections: int) -> dict[str, object]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task(name, total=requests)
+        bar = progress.add_task(name.split(".")[0], total=requests)
 
         def done() -> None:
             nonlocal verified

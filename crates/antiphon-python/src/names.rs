@@ -34,7 +34,8 @@ names! {
         peername, sockname, sock, nbytes, buf, data, address, bufsize, flags, enabled, factory, backlog, protocol_factory,
         is_closing, close, default, high, low, start_reading, _attach, _detach, _create_task_slow, _asyncio_future_blocking,
         __context__, add_note, detach, loop_, closed, gettimeout, args, _loop, is_reading, _accept_failed,
-        _report_fault, eager_start, call,
+        _report_fault, eager_start, call, n, recv, recv_into, recvfrom, recvfrom_into, send, sendto, connect, accept,
+        setblocking, throw, cast, register,
     }
     imports {
         set_running_loop = "asyncio.events"."_set_running_loop",
@@ -46,6 +47,8 @@ names! {
         protocol_class = "asyncio"."Protocol",
         buffered_protocol_class = "asyncio"."BufferedProtocol",
         socket_class = "socket"."socket",
+        raw_socket_class = "_socket"."socket",
+        coroutine_class = "collections.abc"."Coroutine",
         format_exception_hint = "builtins"."repr",
     }
     keywords {

@@ -45,7 +45,7 @@ fn refused(object: &Owned) -> Result<RawFd> {
 impl Instance<EventLoop> {
     /// # Errors
     /// `RuntimeError` when the descriptor belongs to a transport that still uses it.
-    fn check_no_transport(&self, fd: RawFd) -> Result<()> {
+    pub fn check_no_transport(&self, fd: RawFd) -> Result<()> {
         let Some(transport) = self.seat.with(|core| core.io.transport(fd)).flatten() else {
             return Ok(());
         };

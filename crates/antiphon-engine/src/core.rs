@@ -19,8 +19,9 @@ pub struct Core<W, D> {
     pub driver: D,
     /// Work from other threads.
     pub inbox: Arc<Inbox<W>>,
-    /// What the last wait brought and nobody has dispatched yet.
-    pub(crate) events: Vec<Event>,
+    /// What the last wait brought and nobody has dispatched yet; a host that must borrow the driver alone while it
+    /// sleeps lets the driver write here.
+    pub events: Vec<Event>,
     pub(crate) budget: PollBudget,
 }
 
@@ -56,5 +57,11 @@ impl<W, D: Driver> Core<W, D> {
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.driver.wait(timeout, &mut self.events)?;
         Ok(())
+    }
+
+    /// How many events the last wait has brought; zero again once the turn has dispatched them.
+    #[must_use]
+    pub fn event_count(&self) -> usize {
+        self.events.len()
     }
 }

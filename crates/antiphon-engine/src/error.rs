@@ -16,8 +16,8 @@ pub enum EngineError {
     },
     /// The child process cannot be watched or reaped.
     Child {
-        /// The process, where it is known.
-        pid: Option<u32>,
+        /// The process.
+        pid: u32,
         /// `ECHILD`: no child, or reaped by somebody else. `ESRCH`: no process. `ENOSYS`: the kernel has no pidfd.
         source: io::Error,
     },
@@ -47,10 +47,7 @@ impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Signal { signum, source } => write!(f, "signal {signum} cannot be watched: {source}"),
-            Self::Child { pid: Some(pid), source } => {
-                write!(f, "child process {pid} cannot be watched: {source}")
-            }
-            Self::Child { pid: None, source } => write!(f, "child process cannot be reaped: {source}"),
+            Self::Child { pid, source } => write!(f, "child process {pid} cannot be waited for: {source}"),
             Self::PoolShutDown => f.write_str("the blocking pool has been shut down"),
             Self::Thread { source } => write!(f, "no thread could be started for blocking work: {source}"),
         }

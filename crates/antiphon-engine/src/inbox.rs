@@ -13,11 +13,12 @@
 //!
 //! Invariant I1: after a `push` or `wake` has returned, the loop does not begin a sleep without having seen it, and a
 //! sleep already begun has been notified.
-//! Why it holds for `push`: the sleeper writes `Sleeping` and then looks into the queue under the lock; the pusher
-//! fills the queue under the lock and then reads the state. Whoever takes the lock second sees what the other wrote.
-//! For `wake` there is no queue: it writes `Notified`, which `prepare_sleep` finds in the same atomic word.
-//! Invariant I2: only the transition from `Sleeping` to `Notified` notifies, so there is at most one notification
-//! for each sleep.
+//! Why it holds for `push`: queue and announcement change under one lock. A loop that takes it second finds the item
+//! and announces nothing; a pusher that takes it second finds the announcement and notifies.
+//! Why it holds for `wake`: there is no queue, only the state; each side changes it in one atomic step, and whichever is
+//! second sees the other's.
+//! Invariant I2: only the transition from `Sleeping` to `Notified` notifies, and only a loop that really goes to sleep is
+//! ever `Sleeping`. So there is at most one notification for each sleep.
 //!
 //! `tests/loom_inbox.rs` tries every interleaving. Source: trio's entry queue for the reasoning about lost wake-ups.
 
@@ -65,11 +66,16 @@ const NOTIFIED: u8 = 2;
 /// assert_eq!(ready.pop(), Some(42));
 /// ```
 pub struct Inbox<W> {
-    queue: Mutex<VecDeque<W>>,
+    queue: Mutex<Queue<W>>,
     /// Whether the queue holds something; written under the lock, read without it.
     filled: AtomicBool,
     state: AtomicU8,
-    notify: Box<dyn Notify + Send + Sync>,
+}
+
+struct Queue<W> {
+    items: VecDeque<W>,
+    /// `None` once the inbox is closed.
+    notify: Option<Arc<dyn Notify + Send + Sync>>,
 }
 
 impl<W> Inbox<W> {
@@ -77,31 +83,34 @@ impl<W> Inbox<W> {
     #[must_use]
     pub fn new(notify: Box<dyn Notify + Send + Sync>) -> Self {
         Self {
-            queue: Mutex::new(VecDeque::new()),
+            queue: Mutex::new(Queue { items: VecDeque::new(), notify: Some(Arc::from(notify)) }),
             filled: AtomicBool::new(false),
             state: AtomicU8::new(AWAKE),
-            notify,
         }
     }
 
     /// Appends `work` and wakes the loop if it sleeps. Callable from any thread.
-    pub fn push(&self, work: W) {
-        {
-            let mut queue = self.lock();
-            queue.push_back(work);
-            if queue.len() == 1 {
-                self.filled.store(true, Ordering::Release);
-            }
+    ///
+    /// Returns `work` if the inbox is [closed](Self::close), for the caller to drop.
+    pub fn push(&self, work: W) -> Option<W> {
+        let mut queue = self.lock();
+        if queue.notify.is_none() {
+            return Some(work);
         }
-        if self.state.load(Ordering::Acquire) == SLEEPING {
-            self.notify_sleeper();
+        queue.items.push_back(work);
+        if queue.items.len() == 1 {
+            self.filled.store(true, Ordering::Release);
         }
+        if self.state.load(Ordering::Relaxed) == SLEEPING {
+            self.notify_sleeper(queue);
+        }
+        None
     }
 
     /// Ends the loop's present sleep, or keeps it from the next one if it is awake. Callable from any thread.
     pub fn wake(&self) {
         if self.state.swap(NOTIFIED, Ordering::AcqRel) == SLEEPING {
-            self.notify.notify();
+            notify(self.lock());
         }
     }
 
@@ -111,14 +120,13 @@ impl<W> Inbox<W> {
     /// [`awake`](Self::awake) once the wait is over.
     #[must_use]
     pub fn prepare_sleep(&self) -> bool {
-        let announced =
-            self.state.compare_exchange(AWAKE, SLEEPING, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        // Not the flag but the queue under its lock, which orders us with a pusher (invariant I1).
-        let may_sleep = announced && self.lock().is_empty();
-        if !may_sleep {
-            self.awake();
+        let queue = self.lock(); // held to the end: invariant I1
+        let announced = queue.items.is_empty()
+            && self.state.compare_exchange(AWAKE, SLEEPING, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if !announced {
+            self.awake(); // forgets a `wake`, which has had its effect now
         }
-        may_sleep
+        announced
     }
 
     /// Announces that the loop runs again.
@@ -133,10 +141,17 @@ impl<W> Inbox<W> {
             return 0;
         }
         let mut queue = self.lock();
-        let count = queue.len();
-        ready.append(&mut queue);
+        let count = queue.items.len();
+        ready.append(&mut queue.items);
         self.filled.store(false, Ordering::Release);
         count
+    }
+
+    /// Refuses all work from now on, and lets go of the notifier and its descriptor. What is in the inbox stays there to be
+    /// drained.
+    pub fn close(&self) {
+        let notify = self.lock().notify.take();
+        drop(notify); // outside of the lock: it may be the last owner of a descriptor
     }
 
     /// Whether the inbox was empty a moment ago: one load, for every turn of the loop.
@@ -146,17 +161,28 @@ impl<W> Inbox<W> {
         !self.filled.load(Ordering::Acquire)
     }
 
-    fn notify_sleeper(&self) {
+    /// Notifies, unless somebody else has done so for this sleep.
+    #[cold]
+    fn notify_sleeper(&self, queue: MutexGuard<'_, Queue<W>>) {
         let first =
             self.state.compare_exchange(SLEEPING, NOTIFIED, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if first {
-            self.notify.notify();
+            notify(queue);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<W>> {
+    fn lock(&self) -> MutexGuard<'_, Queue<W>> {
         // Nothing in here panics halfway through a change, so a poisoned queue is a sound one.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Notifies outside of the lock, since it is a system call; a closed inbox has nobody to notify.
+fn notify<W>(queue: MutexGuard<'_, Queue<W>>) {
+    let notify = queue.notify.clone();
+    drop(queue);
+    if let Some(notify) = notify {
+        notify.notify();
     }
 }
 

@@ -36,7 +36,8 @@
 //!   deadlines ──▶ TimerHeap ──due───────┘
 //! ```
 //!
-//! Beside the core stand what a loop needs from the system: the [`Clock`].
+//! Beside the core stands what a loop needs from the system: the [`Clock`], signals ([`SignalPipe`]), the exits of child
+//! processes ([`PidFd`]), and threads for what blocks ([`BlockingPool`]).
 //!
 //! # Rules
 //! - The work item is a type parameter. The engine stores and returns items; it never runs, clones or drops one.
@@ -48,23 +49,29 @@
 #![deny(unsafe_code)]
 
 mod budget;
+mod child;
 mod clock;
 mod core;
 pub mod driver;
 mod error;
 mod inbox;
 mod notifier;
+mod pool;
 mod ready;
+mod signals;
 mod sync;
 mod timers;
 mod turn;
 
+pub use crate::child::{ChildExit, PidFd, wait_blocking};
 pub use crate::clock::{Clock, Instant, Monotonic, Virtual, coarse_now_ns};
 pub use crate::core::Core;
 pub use crate::driver::{Driver, Epoll, Event, Interest, NOTIFIER, Readiness, Simulated, Token};
 pub use crate::error::EngineError;
 pub use crate::inbox::{Inbox, Notify};
 pub use crate::notifier::Notifier;
+pub use crate::pool::{BlockingPool, Job, PoolOptions};
 pub use crate::ready::ReadyQueue;
+pub use crate::signals::SignalPipe;
 pub use crate::timers::{TimerHeap, TimerKey};
 pub use crate::turn::{Host, run_once};

@@ -14,7 +14,7 @@ use super::{Driver, Event, Interest, NOTIFIER, Token};
 use crate::{Notifier, Notify};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,11 +45,24 @@ const TROUBLE: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
 /// ```
 #[derive(Debug)]
 pub struct Epoll {
-    epoll: OwnedFd,
-    notifier: Arc<Notifier>,
+    /// `None` once the driver is closed.
+    open: Option<Open>,
     /// What the kernel writes into.
     buffer: Box<[MaybeUninit<libc::epoll_event>]>,
     has_pwait2: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    epoll: OwnedFd,
+    notifier: Arc<Notifier>,
+}
+
+/// Nobody waits with a closed driver.
+struct Closed;
+
+impl Notify for Closed {
+    fn notify(&self) {}
 }
 
 impl Epoll {
@@ -58,24 +71,47 @@ impl Epoll {
     /// # Errors
     /// The process or the system is out of descriptors.
     pub fn new() -> io::Result<Self> {
+        Self::with_capacity(CAPACITY)
+    }
+
+    fn with_capacity(capacity: usize) -> io::Result<Self> {
         // SAFETY: epoll_create1(2) takes an integer and touches no memory of ours.
         let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: the descriptor is new, and nobody else knows it.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
         let notifier = Arc::new(Notifier::new()?);
-        let buffer = vec![MaybeUninit::uninit(); CAPACITY].into();
-        let driver = Self { epoll, notifier, buffer, has_pwait2: true };
+        let notifier_fd = notifier.as_fd().as_raw_fd();
+        let buffer = vec![MaybeUninit::uninit(); capacity].into();
+        let driver = Self { open: Some(Open { epoll, notifier }), buffer, has_pwait2: true };
         // Edge-triggered: each notification is an event of its own, so an eventfd need not be read to be quiet again.
         let edges = (libc::EPOLLIN | libc::EPOLLET) as u32;
-        driver.control(libc::EPOLL_CTL_ADD, driver.notifier.as_fd().as_raw_fd(), NOTIFIER, edges)?;
+        driver.control(libc::EPOLL_CTL_ADD, notifier_fd, NOTIFIER, edges)?;
         Ok(driver)
     }
 
+    /// Closes the epoll instance and lets go of the notifier; from then on every call fails with `EBADF`. For hosts that
+    /// outlive their loop.
+    ///
+    /// # Errors
+    /// As close(2); the descriptor is gone all the same.
+    pub fn close(&mut self) -> io::Result<()> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        // SAFETY: close(2) is given a descriptor that nobody owns any more.
+        check(unsafe { libc::close(open.epoll.into_raw_fd()) })?;
+        Ok(())
+    }
+
+    fn raw_epoll(&self) -> io::Result<RawFd> {
+        let closed = || io::Error::from_raw_os_error(libc::EBADF);
+        self.open.as_ref().map(|open| open.epoll.as_raw_fd()).ok_or_else(closed)
+    }
+
     fn control(&self, operation: i32, fd: RawFd, token: Token, events: u32) -> io::Result<()> {
+        let epoll = self.raw_epoll()?;
         let mut event = libc::epoll_event { events, u64: token.0 };
         // SAFETY: epoll_ctl(2) reads one event through the pointer, which is to a live local; a descriptor that is
         // not open is an error and no undefined behaviour.
-        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &raw mut event) })?;
+        check(unsafe { libc::epoll_ctl(epoll, operation, fd, &raw mut event) })?;
         Ok(())
     }
 
@@ -95,9 +131,10 @@ impl Epoll {
     }
 
     fn epoll_wait(&mut self, timeout_ms: i32) -> io::Result<usize> {
-        let (fd, buffer) = (self.epoll.as_raw_fd(), self.buffer.as_mut_ptr().cast());
-        // SAFETY: epoll_wait(2) writes at most CAPACITY events, which is what the buffer has room for.
-        let count = check(unsafe { libc::epoll_wait(fd, buffer, CAPACITY as i32, timeout_ms) })?;
+        let (fd, buffer, capacity) =
+            (self.raw_epoll()?, self.buffer.as_mut_ptr().cast(), self.buffer.len() as i32);
+        // SAFETY: epoll_wait(2) writes at most `capacity` events, which is what the buffer has room for.
+        let count = check(unsafe { libc::epoll_wait(fd, buffer, capacity, timeout_ms) })?;
         Ok(count as usize)
     }
 
@@ -107,20 +144,12 @@ impl Epoll {
             tv_nsec: timeout.subsec_nanos().into(),
         };
         let no_mask = std::ptr::null::<libc::sigset_t>();
-        let (fd, buffer) = (self.epoll.as_raw_fd(), self.buffer.as_mut_ptr());
-        // SAFETY: epoll_pwait2(2) writes at most CAPACITY events, which is what the buffer has room for, and reads the
+        let (fd, buffer, capacity) = (self.raw_epoll()?, self.buffer.as_mut_ptr(), self.buffer.len() as i32);
+        // SAFETY: epoll_pwait2(2) writes at most `capacity` events, which is what the buffer has room for, and reads the
         // timeout, a live local. Without a mask the mask's size is not looked at. The C library has the call only since
         // glibc 2.35, hence by number.
         let count = unsafe {
-            libc::syscall(
-                libc::SYS_epoll_pwait2,
-                fd,
-                buffer,
-                CAPACITY as i32,
-                &raw const timeout,
-                no_mask,
-                0_usize,
-            )
+            libc::syscall(libc::SYS_epoll_pwait2, fd, buffer, capacity, &raw const timeout, no_mask, 0_usize)
         };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
@@ -149,7 +178,7 @@ impl Driver for Epoll {
             // SAFETY: the kernel has written the first `count` events.
             let event = unsafe { event.assume_init() };
             if event.u64 == NOTIFIER.0 {
-                self.notifier.rearm();
+                self.open.iter().for_each(|open| open.notifier.rearm());
             } else {
                 out.push(translate(event));
             }
@@ -158,7 +187,10 @@ impl Driver for Epoll {
     }
 
     fn notifier(&self) -> Arc<dyn Notify + Send + Sync> {
-        Arc::<Notifier>::clone(&self.notifier)
+        match &self.open {
+            Some(open) => Arc::<Notifier>::clone(&open.notifier),
+            None => Arc::new(Closed),
+        }
     }
 }
 
@@ -208,6 +240,35 @@ mod tests {
         assert_eq!(milliseconds_rounded_up(Duration::from_millis(2)), 2);
         assert_eq!(milliseconds_rounded_up(Duration::from_micros(2001)), 3);
         assert_eq!(milliseconds_rounded_up(Duration::MAX), i32::MAX);
+    }
+
+    #[test]
+    fn events_beyond_the_buffer_come_with_the_next_waits() {
+        let mut driver = Epoll::with_capacity(2).unwrap();
+        let notifiers: Vec<_> = (0..5).map(|_| Notifier::new().unwrap()).collect();
+        for (number, notifier) in notifiers.iter().enumerate() {
+            let readable = Interest { readable: true, ..Interest::default() };
+            driver.add(notifier.as_fd().as_raw_fd(), Token(number as u64), readable).unwrap();
+            notifier.notify();
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            let mut events = Vec::new();
+            assert_eq!(driver.wait(None, &mut events).unwrap(), 2);
+            seen.extend(events.iter().map(|event| event.token.0));
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn closed_driver_is_an_error_and_not_a_foreign_descriptor() {
+        let mut driver = Epoll::new().unwrap();
+        driver.close().unwrap();
+        driver.close().unwrap();
+        let error = driver.wait(Some(Duration::ZERO), &mut Vec::new()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+        let error = driver.add(0, Token(1), Interest::default()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
     }
 
     #[test]

@@ -9,13 +9,13 @@ runner=../shared/conformance/run_cpython.py
 
 scripts/venv.sh "${PYTHON:-python3}" .venv tools examples
 pythons=$(scripts/pythons.sh)
-while read -r release python; do
+while read -r release python <&3; do
     if [ "$python" = missing ]; then
         echo "no CPython $release at hand: conformance was not measured on it"
         continue
     fi
     scripts/venv.sh "$python" ".venv-$release" test
     scripts/install.sh ".venv-$release" test-release
-    # The runner's files are read-only and shared; PYTHONPATH would leak into the tests.
-    "$runner" --loop antiphon --python "$PWD/.venv-$release/bin/python" "$@"
-done <<<"$pythons"
+    # The runner lies in a folder that is not ours: no byte code there.
+    PYTHONDONTWRITEBYTECODE=1 "${PYTHON:-python3}" "$runner" --loop antiphon --python "$PWD/.venv-$release/bin/python" "$@"
+done 3<<<"$pythons" # not standard input, which the commands inside may read

@@ -72,7 +72,7 @@ total() {
 scripts/venv.sh "${PYTHON:-python3}" .venv tools examples
 pythons=$(scripts/pythons.sh) || failed=1
 [ $# -gt 0 ] || rust_tests
-while read -r release python; do
+while read -r release python <&3; do
     if [ "$python" != missing ]; then
         pytest_on "$release" "$python" "$@"
     elif [[ $release == *t ]]; then
@@ -80,7 +80,7 @@ while read -r release python; do
     else
         note "$release" "NO CPYTHON $release AT HAND: its tests did not run"
     fi
-done <<<"$pythons"
+done 3<<<"$pythons" # not standard input, which the commands inside may read
 if [ $# -eq 0 ]; then
     step "CPython 3.14t: wheel" scripts/build-free-threaded.sh && note 3.14t "wheel compiled" ||
         note 3.14t "1 error: the wheel did not compile"

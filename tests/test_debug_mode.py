@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import socket
 import sys
 import threading
 import time
@@ -283,6 +284,6 @@ async def test_io_works_as_in_release_mode(debug_loop, loop):
 async def test_slow_name_resolution_is_logged(debug_loop, loop, caplog):
     caplog.set_level(logging.DEBUG, logger="asyncio")
     loop.slow_callback_duration = -1
-    await loop.getaddrinfo("localhost", 80)
+    await loop.getaddrinfo("localhost", 80, family=socket.AF_INET)
     assert any("Getting address info localhost" in text for text in caplog.messages)
     loop.slow_callback_duration = 3600

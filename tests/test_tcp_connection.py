@@ -23,10 +23,16 @@ def listener():
 
 @pytest.fixture
 def resolved(monkeypatch):
-    """Makes a list of addresses that every host name resolves to, whatever thread asks."""
+    """Makes a list of addresses that every host name resolves to, whatever thread asks.
+
+    An exception put into the list is raised instead.
+    """
     addresses = []
 
     def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):
+        for address in addresses:
+            if isinstance(address, Exception):
+                raise address
         return [
             (socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
             for address in addresses
@@ -230,9 +236,10 @@ async def test_refused_connection_raises_and_names_the_address(loop):
     assert f"Connect call failed {address}" in str(caught.value)
 
 
-async def test_name_that_does_not_resolve_raises_gaierror(loop):
-    with pytest.raises(socket.gaierror):
-        await loop.create_connection(Recorder, "does-not-exist.invalid", 80)
+async def test_name_that_does_not_resolve_raises_gaierror(loop, resolved):
+    resolved.append(socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+    with pytest.raises(socket.gaierror, match="Name or service not known"):
+        await loop.create_connection(Recorder, "a.test", 80)
 
 
 async def test_resolver_that_finds_nothing_raises(loop, resolved):

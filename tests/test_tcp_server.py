@@ -220,9 +220,19 @@ async def test_address_that_is_not_of_this_machine_is_named(loop):
         assert "error while attempting to bind on address ('192.0.2.1', 0)" in str(caught.value)
 
 
-async def test_name_that_does_not_resolve_raises_gaierror(loop):
-    with pytest.raises(socket.gaierror):
-        await loop.create_server(Echo, "does-not-exist.invalid", 0)
+async def test_name_that_does_not_resolve_raises_gaierror(loop, monkeypatch):
+    def getaddrinfo(*args, **kwargs):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with pytest.raises(socket.gaierror, match="Name or service not known"):
+        await loop.create_server(Echo, "a.test", 0)
+
+
+async def test_resolver_that_finds_nothing_raises(loop, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: [])
+    with pytest.raises(OSError, match=r"^getaddrinfo\('a\.test'\) returned empty list$"):
+        await loop.create_server(Echo, "a.test", 0)
 
 
 async def test_address_can_be_bound_again_at_once_by_default(loop):

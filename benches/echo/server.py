@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Awaitable
 
 from benches import loops
 from benches.echo import handlers
@@ -39,26 +40,27 @@ async def serve(kind: str) -> None:
     loop = asyncio.get_running_loop()
     sock = listener()
     port = sock.getsockname()[1]  # before a loop takes the descriptor, as rloop does
-    serving: object
+    server: object = None  # must live as long as this runs
+    serving: Awaitable[None] = loop.create_future()
     match kind:
         case "tcp_protocol" | "tcp_pipelined" | "churn":
-            serving = await loop.create_server(handlers.Echo, sock=sock, backlog=BACKLOG)
+            server = await loop.create_server(handlers.Echo, sock=sock, backlog=BACKLOG)
         case "tcp_buffered":
-            serving = await loop.create_server(handlers.BufferedEcho, sock=sock, backlog=BACKLOG)
+            server = await loop.create_server(handlers.BufferedEcho, sock=sock, backlog=BACKLOG)
         case "tcp_streams":
-            serving = await asyncio.start_server(
+            server = await asyncio.start_server(
                 handlers.echo_stream,
                 sock=sock,
                 limit=handlers.STREAM_LIMIT_BYTES,
                 backlog=BACKLOG,
             )
         case "sock_calls":
-            serving = loop.create_task(handlers.accept_and_echo(sock))
+            serving = handlers.accept_and_echo(sock)
         case _:
             raise ValueError(f"no server is called {kind!r}")
     print("READY", port, os.getpid(), flush=True)
-    await loop.create_future()
-    del serving  # was kept alive until here
+    await serving
+    del server
 
 
 if __name__ == "__main__":

@@ -61,6 +61,10 @@ def gain(peer: Series, own: Series) -> Gain | None:
     )
 
 
+ROUNDS_TO_TELL = 6
+"""Rounds from which a change between two builds is told: 1 chance in 32 to be wrong about a row."""
+
+
 class Verdict(Enum):
     """What the rounds say about a target."""
 
@@ -83,10 +87,17 @@ class Change(Enum):
     FASTER = "faster"
     SLOWER = "slower"
     NOT_SHOWN = "no difference shown"
+    TOO_FEW_ROUNDS = "too few rounds to tell"
 
     @classmethod
     def of(cls, measured: Gain) -> "Change":
-        """Faster or slower only where every round says so (the sign test at its strictest)."""
+        """Faster or slower only where every round says so (then the best rounds do, too).
+
+        This is the sign test at its strictest: n rounds of equal builds agree by chance in 2 of 2^n cases, so
+        below :data:`ROUNDS_TO_TELL` rounds nothing is claimed.
+        """
+        if measured.rounds < ROUNDS_TO_TELL:
+            return cls.TOO_FEW_ROUNDS
         if measured.low > 1:
             return cls.FASTER
         if measured.high < 1:

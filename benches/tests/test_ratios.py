@@ -72,10 +72,11 @@ def test_a_target_is_judged_where_best_and_median_agree(
 @pytest.mark.parametrize(
     ("before", "after", "change"),
     [
-        ([102, 103, 101], [100, 100, 100], Change.FASTER),
-        ([98, 97, 99], [100, 100, 100], Change.SLOWER),
-        ([150, 150, 99], [100, 100, 100], Change.NOT_SHOWN),
-        ([100, 100], [100, 100], Change.NOT_SHOWN),
+        ([102, 103, 101, 105, 120, 102], [100] * 6, Change.FASTER),
+        ([98, 97, 99, 80, 98, 98], [100] * 6, Change.SLOWER),
+        ([150, 150, 99, 150, 150, 150], [100] * 6, Change.NOT_SHOWN),
+        ([100] * 6, [100] * 6, Change.NOT_SHOWN),
+        ([150] * 5, [100] * 5, Change.TOO_FEW_ROUNDS),
     ],
 )
 def test_a_change_is_shown_only_where_every_round_agrees(

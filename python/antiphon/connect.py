@@ -17,9 +17,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from antiphon.arguments import check_not_ssl, check_stream, check_tls_timeouts, refuse_before
 from antiphon.happy_eyeballs import interleave_families, staggered_race
 from antiphon.resolve import AddressInfo, Resolve
-from antiphon.sockets import check_not_ssl, check_stream, check_tls_timeouts
 from antiphon.ssl_bridge import TlsOptions, wrap
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Connect(Resolve):
                 None tries one after the other.
             interleave: how many addresses of the first family come first when families take turns;
                 None and 0 keep the resolver's order, but 1 is taken with `happy_eyeballs_delay`.
-            all_errors: raise an `ExceptionGroup` with the error of each address.
+            all_errors: raise an `ExceptionGroup` with the error of each address (Python 3.12 on).
 
         Returns:
             The transport and the protocol, after `connection_made`.
@@ -80,6 +80,7 @@ class Connect(Resolve):
             OSError: no address could be connected to.
             ValueError: arguments that exclude or need each other.
         """
+        refuse_before((3, 12), "all_errors", all_errors)
         server_hostname = _check_tls_arguments(
             ssl, host, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
         )

@@ -15,6 +15,7 @@ from concurrent.futures import Executor as AbstractExecutor
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, TypeVarTuple
 
+from antiphon.arguments import refuse_before
 from antiphon.faults import Faults
 
 __all__ = ["Executor"]
@@ -69,9 +70,10 @@ class Executor(Faults):
         """Waits until the calls in the default executor are done and ends its threads.
 
         Args:
-            timeout: seconds to wait; None waits without limit. When they are over a RuntimeWarning
+            timeout: seconds to wait (Python 3.12 on); None waits without limit. When they are over a RuntimeWarning
                 is given and the threads are left to themselves.
         """
+        refuse_before((3, 12), "timeout", timeout)
         self._executor_shutdown_called = True
         executor = self._default_executor
         if executor is None:

@@ -20,10 +20,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from antiphon.arguments import (
+    check_not_ssl,
+    check_stream,
+    check_tls_timeouts,
+    refuse_before,
+    set_reuse_port,
+)
 from antiphon.connect import ProtocolFactory
 from antiphon.resolve import AddressInfo, Resolve
 from antiphon.server import Server
-from antiphon.sockets import check_not_ssl, check_stream, check_tls_timeouts, set_reuse_port
 from antiphon.ssl_bridge import MakeTransport, TlsOptions, accepted_with
 
 if TYPE_CHECKING:
@@ -79,7 +85,7 @@ class Serve(Resolve):
             ssl: a context to answer TLS handshakes with; None speaks plain bytes.
             reuse_address: SO_REUSEADDR; None means yes on POSIX systems.
             reuse_port: SO_REUSEPORT, for several servers on one port.
-            keep_alive: SO_KEEPALIVE on the sockets and the connections that they bring.
+            keep_alive: SO_KEEPALIVE on the sockets and their connections (Python 3.13 on).
             ssl_handshake_timeout: seconds; None takes 60.
             ssl_shutdown_timeout: seconds; None takes 30.
             start_serving: False leaves that to `Server.start_serving` or `Server.serve_forever`.
@@ -91,6 +97,7 @@ class Serve(Resolve):
             OSError: an address cannot be bound; the text names it.
             ValueError: arguments that exclude or need each other.
         """
+        refuse_before((3, 13), "keep_alive", keep_alive)
         make_transport = tls_acceptor(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         if sock is not None:
             check_not_ssl(sock)

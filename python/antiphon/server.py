@@ -27,8 +27,6 @@ __all__ = ["Server"]
 
 # Before 3.12.1 wait_closed() of a closed server returned although connections were left.
 _WAITS_FOR_CONNECTIONS = sys.version_info >= (3, 12, 1)
-# From 3.14 on a cancelled serve_forever() closes the connections that its wait would hang on.
-_CANCELLED_SERVE_CLOSES_CLIENTS = sys.version_info >= (3, 14)
 
 
 class Server(asyncio.AbstractServer):
@@ -105,15 +103,17 @@ class Server(asyncio.AbstractServer):
         if not self._has_clients():
             self._wake_waiters()
 
-    def close_clients(self) -> None:
-        """Closes all accepted connections after their written data is sent."""
-        for transport in self._living_clients():
-            transport.close()
+    if sys.version_info >= (3, 13):
 
-    def abort_clients(self) -> None:
-        """Closes all accepted connections at once; written data that is not yet sent is lost."""
-        for transport in self._living_clients():
-            transport.abort()
+        def close_clients(self) -> None:
+            """Closes all accepted connections after their written data is sent."""
+            for transport in self._living_clients():
+                transport.close()
+
+        def abort_clients(self) -> None:
+            """Closes all accepted connections at once; what is not yet sent is lost."""
+            for transport in self._living_clients():
+                transport.abort()
 
     async def start_serving(self) -> None:
         """Accepts connections from now on; harmless if it does so already."""
@@ -139,7 +139,8 @@ class Server(asyncio.AbstractServer):
         except asyncio.CancelledError:
             try:
                 self.close()
-                if _CANCELLED_SERVE_CLOSES_CLIENTS:
+                # Its wait would hang on connections that nobody closes.
+                if sys.version_info >= (3, 14):
                     self.close_clients()
                 await self.wait_closed()
             finally:

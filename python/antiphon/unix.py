@@ -17,10 +17,10 @@ from asyncio.log import logger
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from antiphon.arguments import check_tls_timeouts, refuse_before
 from antiphon.connect import Connect, ProtocolFactory
 from antiphon.serve import tls_acceptor
 from antiphon.server import Server
-from antiphon.sockets import check_tls_timeouts
 from antiphon.ssl_bridge import TlsOptions
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class UnixStreams(Connect):
             ssl_handshake_timeout: seconds; None takes 60.
             ssl_shutdown_timeout: seconds; None takes 30.
             start_serving: False leaves that to `Server.start_serving` or `Server.serve_forever`.
-            cleanup_socket: remove the socket file when the server closes.
+            cleanup_socket: remove the socket file when the server closes (Python 3.13 on).
 
         Returns:
             The server.
@@ -131,6 +131,7 @@ class UnixStreams(Connect):
             OSError: the path cannot be bound.
             ValueError: arguments that exclude or need each other.
         """
+        refuse_before((3, 13), "cleanup_socket", cleanup_socket)
         if isinstance(ssl, bool):
             raise TypeError("ssl argument must be an SSLContext or None")
         check_tls_timeouts(bool(ssl), ssl_handshake_timeout, ssl_shutdown_timeout)

@@ -1,4 +1,4 @@
-"""Checks of socket arguments that several methods of the loop share.
+"""Checks of arguments that several methods of the loop share.
 
 Every check raises asyncio's own exception with asyncio's own words; none of them touches the network.
 
@@ -6,6 +6,7 @@ Source: Lib/asyncio/base_events.py (`_check_ssl_socket`, `_set_reuseport`).
 """
 
 import socket
+import sys
 from typing import Any
 
 try:
@@ -13,7 +14,30 @@ try:
 except ImportError:  # an interpreter built without OpenSSL
     ssl = None  # type: ignore[assignment]
 
-__all__ = ["check_not_ssl", "check_stream", "check_tls_timeouts", "set_reuse_port"]
+__all__ = [
+    "check_not_ssl",
+    "check_stream",
+    "check_tls_timeouts",
+    "refuse_before",
+    "set_reuse_port",
+]
+
+
+def refuse_before(version: tuple[int, int], name: str, value: object) -> None:
+    """Refuses a keyword that asyncio did not know before a version of Python, if it is given.
+
+    A program that probes for the keyword must learn the same on either loop.
+
+    Args:
+        version: the first one that knows the keyword.
+        name: the keyword.
+        value: what it was given; None and False mean that it was not.
+
+    Raises:
+        TypeError: the running Python is older.
+    """
+    if value and sys.version_info < version:
+        raise TypeError(f"got an unexpected keyword argument {name!r}")
 
 
 def check_not_ssl(sock: Any) -> None:

@@ -17,8 +17,8 @@ from asyncio import constants
 from asyncio.exceptions import SendfileNotAvailableError
 from typing import Any
 
+from antiphon.arguments import check_not_ssl
 from antiphon.executor import Executor
-from antiphon.sockets import check_not_ssl
 
 __all__ = ["SockSendfile"]
 

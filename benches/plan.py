@@ -47,6 +47,7 @@ def choose(select: str = "", targets_only: bool = False) -> Plan:
 
     Raises:
         re.error: ``select`` is no regular expression.
+        ValueError: no row matches.
     """
     pattern = re.compile(select)
 
@@ -54,10 +55,13 @@ def choose(select: str = "", targets_only: bool = False) -> Plan:
         has_purpose = name in BY_ROW or not targets_only
         return has_purpose and bool(pattern.search(name) or pattern.search(group))
 
-    return Plan(
+    plan = Plan(
         tuple(w for w in ALL.values() if wanted(w.name, w.group)),
         tuple(c for c in CELLS if wanted(c.name, c.kind)),
     )
+    if not plan.rows():
+        raise ValueError(f"no row matches {select!r} (--list prints them)")
+    return plan
 
 
 def title(row: str) -> str:

@@ -51,4 +51,6 @@ def _compile(command: list[str]) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MeasuredProcessError(f"no C program can be compiled: {error}") from error
     if done.returncode:
-        raise MeasuredProcessError(f"{command[-1]} does not compile: {done.stderr[-500:]}")
+        raise MeasuredProcessError(
+            f"{command[0]} ended with status {done.returncode}: {done.stderr[-500:]}"
+        )

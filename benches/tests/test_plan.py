@@ -41,6 +41,11 @@ def test_a_selection_that_is_no_expression_is_refused() -> None:
         choose("(")
 
 
+def test_a_selection_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no row matches 'timer_of_nothing'"):
+        choose("timer_of_nothing")
+
+
 def test_every_row_has_a_title_and_a_unit() -> None:
     for row in choose().rows():
         assert title(row) != row

@@ -1,0 +1,116 @@
+//! The end of an operation: the cycle collector's slots, and the warning for one that nobody awaited.
+//!
+//! Operations are tracked: one that waits is in a cycle with its future and the task that runs it, and only the loop's
+//! table, which the loop's own traversal visits, keeps that alive.
+
+use std::ffi::{c_int, c_void};
+
+use pyo3::ffi;
+
+use crate::ffi::raise;
+use crate::ffi::{Instance, Raised, Result};
+
+use super::operation::{Phase, SocketOperation};
+
+/// `tp_traverse`.
+pub unsafe extern "C" fn traverse(
+    object: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
+    // SAFETY: F2, and `visit` is the collector's own. The parts of a running operation are on a stack, which keeps them
+    // alive without the collector's leave (O2).
+    unsafe {
+        let this = Instance::<SocketOperation>::from_ptr(object);
+        let visit_all = |objects: &[*mut ffi::PyObject]| {
+            objects.iter().map(|object| visit(*object, arg)).find(|status| *status != 0).unwrap_or(0)
+        };
+        let status = visit_all(&[ffi::Py_TYPE(object).cast(), this.owner.as_ptr()]);
+        if status != 0 {
+            return status;
+        }
+        this.phase.with(|phase| match phase {
+            Phase::Created(request) => {
+                let status = visit_all(&[request.socket.as_ptr()]);
+                let given = request.arguments.iter().flatten();
+                if status != 0 {
+                    status
+                } else {
+                    given.map(|value| visit(value.as_ptr(), arg)).find(|status| *status != 0).unwrap_or(0)
+                }
+            }
+            Phase::Waiting(waiting) => {
+                let status = visit_all(&[
+                    waiting.socket.object().as_ptr(),
+                    waiting.future.as_ptr(),
+                    waiting.iterator.as_ptr(),
+                ]);
+                match &waiting.action {
+                    Some(action) if status == 0 => action.traverse(visit, arg),
+                    _ => status,
+                }
+            }
+            Phase::Running | Phase::Finished => 0,
+        })
+    }
+}
+
+/// `tp_clear`.
+pub unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
+    // SAFETY: F2.
+    let this = unsafe { Instance::<SocketOperation>::from_ptr(object) };
+    drop(this.phase.take());
+    0
+}
+
+fn is_unstarted(this: &Instance<SocketOperation>) -> bool {
+    this.phase.with(|phase| matches!(phase, Phase::Created(_)))
+}
+
+/// `tp_finalize`: as for coroutines, an operation that was never started is reported.
+pub unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
+    // SAFETY: F2.
+    let this = unsafe { Instance::<SocketOperation>::from_ptr(object) };
+    if !is_unstarted(this) {
+        return;
+    }
+    // Finalizers run wherever the last reference goes; an exception that is on its way there must stay.
+    let pending = raise::take();
+    if warn_never_awaited(this).is_err() {
+        raise::write_unraisable(Some(&this.owned()));
+    }
+    if let Some(pending) = pending {
+        raise::restore(pending);
+    }
+}
+
+fn warn_never_awaited(this: &Instance<SocketOperation>) -> Result<()> {
+    let name = this.qualified_name()?;
+    // SAFETY: F1; the format takes one object.
+    let status = unsafe {
+        ffi::PyErr_WarnFormat(
+            ffi::PyExc_RuntimeWarning,
+            1,
+            c"coroutine '%S' was never awaited".as_ptr(),
+            name.as_ptr(),
+        )
+    };
+    if status == 0 { Ok(()) } else { Err(Raised) }
+}
+
+/// `tp_dealloc`.
+pub unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+    // SAFETY: the object is unreachable, unless the finalizer, which needs it tracked, makes it reachable again.
+    unsafe {
+        if is_unstarted(Instance::<SocketOperation>::from_ptr(object))
+            && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
+        {
+            return;
+        }
+        ffi::PyObject_GC_UnTrack(object.cast());
+        let kind = ffi::Py_TYPE(object);
+        Instance::<SocketOperation>::finish(object);
+        ffi::PyObject_GC_Del(object.cast());
+        ffi::Py_DECREF(kind.cast());
+    }
+}

@@ -17,7 +17,6 @@ except ImportError:  # an interpreter built without OpenSSL
 __all__ = [
     "check_not_ssl",
     "check_stream",
-    "check_tls_timeouts",
     "refuse_before",
     "set_reuse_port",
 ]
@@ -61,29 +60,6 @@ def check_stream(sock: socket.socket) -> None:
     """
     if sock.type != socket.SOCK_STREAM:
         raise ValueError(f"A Stream Socket was expected, got {sock!r}")
-
-
-def check_tls_timeouts(
-    with_tls: bool,
-    ssl_handshake_timeout: float | None,
-    ssl_shutdown_timeout: float | None,
-) -> None:
-    """Refuses TLS timeouts that are given without TLS.
-
-    Args:
-        with_tls: whether the call asked for TLS.
-        ssl_handshake_timeout: seconds, or None when not given.
-        ssl_shutdown_timeout: seconds, or None when not given.
-
-    Raises:
-        ValueError: a timeout is given and `with_tls` is false.
-    """
-    if with_tls:
-        return
-    if ssl_handshake_timeout is not None:
-        raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
-    if ssl_shutdown_timeout is not None:
-        raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
 
 
 def set_reuse_port(sock: socket.socket) -> None:

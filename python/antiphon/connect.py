@@ -17,10 +17,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from antiphon.arguments import check_not_ssl, check_stream, check_tls_timeouts, refuse_before
+from antiphon.arguments import check_not_ssl, check_stream, refuse_before
 from antiphon.happy_eyeballs import interleave_families, staggered_race
 from antiphon.resolve import AddressInfo, Resolve
-from antiphon.ssl_bridge import TlsOptions, wrap
+from antiphon.ssl_bridge import TlsOptions, requested_tls, wrap
 
 if TYPE_CHECKING:
     import ssl as ssl_module
@@ -81,8 +81,9 @@ class Connect(Resolve):
             ValueError: arguments that exclude or need each other.
         """
         refuse_before((3, 12), "all_errors", all_errors)
-        server_hostname = _check_tls_arguments(
-            ssl, host, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
+        server_hostname = _name_to_verify(ssl, host, server_hostname)
+        tls = requested_tls(
+            ssl, False, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
         )
         if sock is not None:
             check_not_ssl(sock)
@@ -104,14 +105,6 @@ class Connect(Resolve):
         else:
             check_stream(sock)
 
-        tls = None
-        if ssl:
-            tls = TlsOptions(
-                None if isinstance(ssl, bool) else ssl,
-                server_hostname=server_hostname,
-                handshake_timeout=ssl_handshake_timeout,
-                shutdown_timeout=ssl_shutdown_timeout,
-            )
         transport, protocol = await self._establish(sock, protocol_factory, tls)
         if self.get_debug():
             logger.debug(
@@ -146,16 +139,8 @@ class Connect(Resolve):
             The transport and the protocol, after `connection_made`.
         """
         check_stream(sock)
-        check_tls_timeouts(bool(ssl), ssl_handshake_timeout, ssl_shutdown_timeout)
+        tls = requested_tls(ssl, True, "", ssl_handshake_timeout, ssl_shutdown_timeout)
         check_not_ssl(sock)
-        tls = None
-        if ssl:
-            tls = TlsOptions(
-                None if isinstance(ssl, bool) else ssl,
-                server_side=True,
-                handshake_timeout=ssl_handshake_timeout,
-                shutdown_timeout=ssl_shutdown_timeout,
-            )
         transport, protocol = await self._establish(sock, protocol_factory, tls)
         if self.get_debug():
             logger.debug(
@@ -264,14 +249,8 @@ class Connect(Resolve):
         return transport, protocol
 
 
-def _check_tls_arguments(
-    ssl: Any,
-    host: Any,
-    server_hostname: str | None,
-    handshake_timeout: float | None,
-    shutdown_timeout: float | None,
-) -> str | None:
-    """Refuses TLS arguments that contradict each other; returns the name to verify."""
+def _name_to_verify(ssl: Any, host: Any, server_hostname: str | None) -> str | None:
+    """Returns the name that the peer's certificate must have; None without TLS."""
     if not ssl:
         if server_hostname is not None:
             raise ValueError("server_hostname is only meaningful with ssl")
@@ -280,7 +259,6 @@ def _check_tls_arguments(
         if not host:
             raise ValueError("You must set server_hostname when using ssl without a host")
         server_hostname = host
-    check_tls_timeouts(bool(ssl), handshake_timeout, shutdown_timeout)
     return server_hostname
 
 

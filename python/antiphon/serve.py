@@ -23,19 +23,18 @@ from typing import TYPE_CHECKING, Any
 from antiphon.arguments import (
     check_not_ssl,
     check_stream,
-    check_tls_timeouts,
     refuse_before,
     set_reuse_port,
 )
 from antiphon.connect import ProtocolFactory
 from antiphon.resolve import AddressInfo, Resolve
 from antiphon.server import Server
-from antiphon.ssl_bridge import MakeTransport, TlsOptions, accepted_with
+from antiphon.ssl_bridge import accepted_with, requested_tls_of_server
 
 if TYPE_CHECKING:
     import ssl as ssl_module
 
-__all__ = ["Serve", "tls_acceptor"]
+__all__ = ["Serve"]
 
 # From 3.13 on an address that this machine does not have is passed over while others can be bound.
 _SKIPS_MISSING_ADDRESSES = sys.version_info >= (3, 13)
@@ -98,7 +97,7 @@ class Serve(Resolve):
             ValueError: arguments that exclude or need each other.
         """
         refuse_before((3, 13), "keep_alive", keep_alive)
-        make_transport = tls_acceptor(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        tls = requested_tls_of_server(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         if sock is not None:
             check_not_ssl(sock)
         if host is not None or port is not None:
@@ -117,7 +116,7 @@ class Serve(Resolve):
 
         for listener in sockets:
             listener.setblocking(False)
-        server = Server(self, sockets, protocol_factory, backlog, make_transport)
+        server = Server(self, sockets, protocol_factory, backlog, accepted_with(tls))
         if start_serving:
             await server.start_serving()
         if self.get_debug():
@@ -197,35 +196,6 @@ class Serve(Resolve):
         except BaseException:
             sock.close()
             raise
-
-
-def tls_acceptor(
-    ssl: "ssl_module.SSLContext | None",
-    ssl_handshake_timeout: float | None,
-    ssl_shutdown_timeout: float | None,
-) -> MakeTransport | None:
-    """Checks the TLS arguments of a server.
-
-    Returns:
-        What makes the transport of an accepted connection; None without TLS.
-
-    Raises:
-        TypeError: `ssl` is True or False, which says nothing about the certificate to show.
-        ValueError: timeouts are given without a context.
-    """
-    if isinstance(ssl, bool):
-        raise TypeError("ssl argument must be an SSLContext or None")
-    check_tls_timeouts(ssl is not None, ssl_handshake_timeout, ssl_shutdown_timeout)
-    if not ssl:
-        return None
-    return accepted_with(
-        TlsOptions(
-            ssl,
-            server_side=True,
-            handshake_timeout=ssl_handshake_timeout,
-            shutdown_timeout=ssl_shutdown_timeout,
-        )
-    )
 
 
 def _set_options(sock: socket.socket, family: int, options: _SocketOptions) -> None:

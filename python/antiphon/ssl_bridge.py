@@ -25,9 +25,19 @@ except ImportError:  # an interpreter built without OpenSSL
     ssl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
+    import ssl as ssl_module
+
     from antiphon.server import Server
 
-__all__ = ["MakeTransport", "StartTls", "TlsOptions", "accepted_with", "wrap"]
+__all__ = [
+    "MakeTransport",
+    "StartTls",
+    "TlsOptions",
+    "accepted_with",
+    "requested_tls",
+    "requested_tls_of_server",
+    "wrap",
+]
 
 # What the accept loop calls in place of its own transport: (loop, sock, protocol, extra, server).
 MakeTransport = Callable[
@@ -48,11 +58,56 @@ class TlsOptions:
         shutdown_timeout: seconds until an unanswered shutdown aborts; None takes asyncio's 30.
     """
 
-    context: "ssl.SSLContext | None"
+    context: "ssl_module.SSLContext | None"
     server_side: bool = False
     server_hostname: str | None = None
     handshake_timeout: float | None = None
     shutdown_timeout: float | None = None
+
+
+def requested_tls(
+    ssl: "ssl_module.SSLContext | bool | None",
+    server_side: bool,
+    server_hostname: str | None,
+    handshake_timeout: float | None,
+    shutdown_timeout: float | None,
+) -> TlsOptions | None:
+    """Reads the TLS arguments of a call.
+
+    Args:
+        ssl: a context, or True for asyncio's default one; None and False ask for no TLS.
+        server_side, server_hostname, handshake_timeout, shutdown_timeout: see `TlsOptions`.
+
+    Returns:
+        How to speak TLS, or None for plain bytes.
+
+    Raises:
+        ValueError: a timeout is given without TLS.
+    """
+    if not ssl:
+        if handshake_timeout is not None:
+            raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
+        if shutdown_timeout is not None:
+            raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
+        return None
+    context = None if isinstance(ssl, bool) else ssl
+    return TlsOptions(context, server_side, server_hostname, handshake_timeout, shutdown_timeout)
+
+
+def requested_tls_of_server(
+    ssl: "ssl_module.SSLContext | None",
+    handshake_timeout: float | None,
+    shutdown_timeout: float | None,
+) -> TlsOptions | None:
+    """Reads the TLS arguments of a server, like `requested_tls`.
+
+    Raises:
+        TypeError: `ssl` is True or False, which says nothing about the certificate to show.
+        ValueError: a timeout is given without a context.
+    """
+    if isinstance(ssl, bool):
+        raise TypeError("ssl argument must be an SSLContext or None")
+    return requested_tls(ssl, True, None, handshake_timeout, shutdown_timeout)
 
 
 def wrap(
@@ -83,11 +138,15 @@ def wrap(
     return tls._app_transport  # type: ignore[no-any-return]
 
 
-def accepted_with(options: TlsOptions) -> MakeTransport:
+def accepted_with(options: TlsOptions | None) -> MakeTransport | None:
     """Returns what a server calls for each accepted connection instead of making a plain transport.
+
+    None stands for the plain transport.
 
     A handshake that fails ends its connection and nothing else; debug mode reports it.
     """
+    if options is None:
+        return None
 
     def make(
         loop: LoopBase,
@@ -156,7 +215,7 @@ class StartTls(LoopBase):
         self,
         transport: Any,
         protocol: asyncio.BaseProtocol,
-        sslcontext: "ssl.SSLContext",
+        sslcontext: "ssl_module.SSLContext",
         *,
         server_side: bool = False,
         server_hostname: str | None = None,

@@ -17,11 +17,10 @@ from asyncio.log import logger
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from antiphon.arguments import check_tls_timeouts, refuse_before
+from antiphon.arguments import refuse_before
 from antiphon.connect import Connect, ProtocolFactory
-from antiphon.serve import tls_acceptor
 from antiphon.server import Server
-from antiphon.ssl_bridge import TlsOptions
+from antiphon.ssl_bridge import accepted_with, requested_tls, requested_tls_of_server
 
 if TYPE_CHECKING:
     import ssl as ssl_module
@@ -72,7 +71,9 @@ class UnixStreams(Connect):
             raise ValueError("you have to pass server_hostname when using ssl")
         if not ssl and server_hostname is not None:
             raise ValueError("server_hostname is only meaningful with ssl")
-        check_tls_timeouts(bool(ssl), ssl_handshake_timeout, ssl_shutdown_timeout)
+        tls = requested_tls(
+            ssl, False, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
+        )
         if path is not None:
             if sock is not None:
                 raise ValueError("path and sock can not be specified at the same time")
@@ -88,14 +89,6 @@ class UnixStreams(Connect):
         else:
             _check_unix_stream(sock)
 
-        tls = None
-        if ssl:
-            tls = TlsOptions(
-                None if isinstance(ssl, bool) else ssl,
-                server_hostname=server_hostname,
-                handshake_timeout=ssl_handshake_timeout,
-                shutdown_timeout=ssl_shutdown_timeout,
-            )
         return await self._establish(sock, protocol_factory, tls)
 
     async def create_unix_server(  # type: ignore[override]
@@ -132,10 +125,7 @@ class UnixStreams(Connect):
             ValueError: arguments that exclude or need each other.
         """
         refuse_before((3, 13), "cleanup_socket", cleanup_socket)
-        if isinstance(ssl, bool):
-            raise TypeError("ssl argument must be an SSLContext or None")
-        check_tls_timeouts(bool(ssl), ssl_handshake_timeout, ssl_shutdown_timeout)
-        make_transport = tls_acceptor(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        tls = requested_tls_of_server(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         if path is not None:
             if sock is not None:
                 raise ValueError("path and sock can not be specified at the same time")
@@ -147,7 +137,9 @@ class UnixStreams(Connect):
 
         on_socket_closed = _file_remover(sock) if cleanup_socket else None
         sock.setblocking(False)
-        server = Server(self, [sock], protocol_factory, backlog, make_transport, on_socket_closed)
+        server = Server(
+            self, [sock], protocol_factory, backlog, accepted_with(tls), on_socket_closed
+        )
         if start_serving:
             await server.start_serving()
         return server

@@ -22,23 +22,27 @@ step() {
 # note NAME TEXT: a line of the summary.
 note() { printf '%-10s %s\n' "$1" "$2" >>"$summary"; }
 
-# Counts what `cargo test` in $log reported: "12 passed" or "11 passed, 1 failed".
-cargo_counts() {
-    awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
-        END { printf "%d passed", passed; if (failed) printf ", %d failed", failed
-              if (ignored) printf ", %d skipped", ignored }' "$log"
+# rust_step NAME TITLE COMMAND...: a step that runs `cargo test`, and its line of the summary.
+rust_step() {
+    local name=$1 status=0
+    shift
+    step "$@" || status=$?
+    note "$name" "$(awk -v status=$status '
+        /^test result:/ { passed += $4; failed += $6; ignored += $8 }
+        END { printf "%d passed", passed
+              if (failed) printf ", %d failed", failed
+              if (ignored) printf ", %d skipped", ignored
+              if (status && !failed) printf ", 1 error: see above" }' "$log")"
 }
 
 rust_tests() {
     # The Python door is an extension module: its tests are pytest's.
-    step "engine: unit, property and documentation tests" \
-        cargo test --quiet --locked --no-fail-fast --workspace --exclude antiphon-python || true
-    note engine "$(cargo_counts)"
+    rust_step engine "engine: unit, property and documentation tests" \
+        cargo test --quiet --locked --no-fail-fast --workspace --exclude antiphon-python
 
     # loom replaces the atomics in the whole crate, so its models are a build of their own.
-    step "engine: loom models" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom" \
-        cargo test --quiet --locked --release --package antiphon-engine --test 'loom_*' || true
-    note loom "$(cargo_counts)"
+    rust_step loom "engine: loom models" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom" \
+        cargo test --quiet --locked --no-fail-fast --release --package antiphon-engine --test 'loom_*'
 }
 
 # pytest_on RELEASE PYTHON ARGUMENT...
@@ -51,7 +55,7 @@ pytest_on() {
     # The alarm of a test may fail to end it; this ends all of them.
     step "CPython $release: pytest" env PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 600 \
         "$venv/bin/python" -m pytest --quiet --color=no -o cache_dir=".pytest_cache/$release" "$@" || true
-    note "$release" "$(grep -E '[0-9]+ (passed|failed|error|errors|skipped)' "$log" | tail -n 1 |
+    note "$release" "$(grep -E '^[0-9]+ (passed|failed|error|skipped).* in [0-9.]+s' "$log" | tail -n 1 |
         grep . || echo '1 error: pytest gave no result')"
     grep -E '^SKIPPED' "$log" | sed 's/^/           /' >>"$summary" || true
 }

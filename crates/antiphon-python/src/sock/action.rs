@@ -15,7 +15,7 @@ use super::operation::{Method, Request};
 use super::socket::{Socket, as_size};
 use super::{accept, by_method, connect, receive, send};
 
-/// What a try needs, beside the socket. Lent memory is held as long as this lives.
+/// What a try needs, beside the socket.
 pub enum Action {
     /// `recv(limit)`.
     Receive {
@@ -24,8 +24,8 @@ pub enum Action {
     },
     /// `recv_into(room)`.
     ReceiveInto {
-        /// Where to.
-        room: View,
+        /// Where to: a writable buffer, pinned during a try only, so that its owner may do with it what asyncio allows.
+        room: Owned,
     },
     /// `recvfrom(limit)`.
     ReceiveFrom {
@@ -34,9 +34,9 @@ pub enum Action {
     },
     /// `recvfrom_into(room, limit)`.
     ReceiveFromInto {
-        /// Where to.
-        room: View,
-        /// The most bytes to receive, no more than there is room for.
+        /// Where to, as above.
+        room: Owned,
+        /// The most bytes to receive; no less than there must be room for.
         limit: usize,
     },
     /// `send` until nothing is left.
@@ -97,14 +97,12 @@ impl Action {
             (Method::Recv, [Some(asked), _]) => {
                 Ok(Self::Receive { limit: receive::limit(socket, as_size(&asked)?, "recv")? })
             }
-            (Method::RecvInto, [Some(room), _]) => {
-                Ok(Self::ReceiveInto { room: View::writable(&room, "recv_into")? })
-            }
+            (Method::RecvInto, [Some(room), _]) => Ok(Self::ReceiveInto { room }),
             (Method::RecvFrom, [Some(asked), _]) if accept::knows_family(socket.family()?) => {
                 Ok(Self::ReceiveFrom { limit: receive::limit(socket, as_size(&asked)?, "recvfrom")? })
             }
             (Method::RecvFromInto, [Some(room), asked]) if accept::knows_family(socket.family()?) => {
-                receive_from_into(&room, asked)
+                receive_from_into(room, asked)
             }
             (Method::SendAll, [Some(data), _]) => Ok(Self::SendAll { data: Data::new(data)?, sent: 0 }),
             (_, arguments) => Self::by_method(method, arguments),
@@ -159,11 +157,11 @@ impl Action {
         let visit_object = |object: &Owned| unsafe { visit(object.as_ptr(), arg) };
         match self {
             Self::Receive { .. } | Self::ReceiveFrom { .. } | Self::Accept => 0,
-            Self::ReceiveInto { room } | Self::ReceiveFromInto { room, .. } => room.traverse(visit, arg),
             Self::SendAll { data, .. } => data.traverse(visit, arg),
-            Self::Connect { address: object, .. } | Self::SendAllByMethod { data: object, .. } => {
-                visit_object(object)
-            }
+            Self::ReceiveInto { room: object }
+            | Self::ReceiveFromInto { room: object, .. }
+            | Self::Connect { address: object, .. }
+            | Self::SendAllByMethod { data: object, .. } => visit_object(object),
             Self::Call { arguments, .. } => {
                 arguments.iter().flatten().map(visit_object).find(|status| *status != 0).unwrap_or(0)
             }
@@ -171,14 +169,12 @@ impl Action {
     }
 }
 
-/// `recvfrom_into` with the checks of the socket's own method; 0 or nothing asks for as much as there is room for.
-fn receive_from_into(room: &Owned, asked: Option<Owned>) -> Result<Action> {
+/// `recvfrom_into`, where 0 or nothing asks for as much as there is room for now.
+fn receive_from_into(room: Owned, asked: Option<Owned>) -> Result<Action> {
     let asked = asked.map_or(Ok(0), |asked| as_size(&asked))?;
-    let room = View::writable(room, "recvfrom_into")?;
     let limit = match usize::try_from(asked) {
-        Ok(0) => room.size(),
-        Ok(asked) if asked <= room.size() => asked,
-        Ok(_) => return Err(value_error("nbytes is greater than the length of the buffer")),
+        Ok(0) => View::writable(&room, "recvfrom_into")?.size(),
+        Ok(asked) => asked,
         Err(_) => return Err(value_error("negative buffersize in recvfrom_into")),
     };
     Ok(Action::ReceiveFromInto { room, limit })

@@ -289,7 +289,7 @@ impl Instance<SocketOperation> {
         let outcome = action.attempt(self.owner(), &waiting.socket);
         match &outcome {
             Ok(None) => waiting.watched = Some(waiting.socket.descriptor_to_watch()?),
-            // Lent memory goes back now, not when the task gets its turn.
+            // The data goes back to its owner now, not when the task gets its turn.
             _ => waiting.action = None,
         }
         outcome
@@ -448,7 +448,9 @@ fn raise_given(given: &[*mut ffi::PyObject]) -> Raised {
         } else {
             return type_error("exceptions must be classes or instances deriving from BaseException");
         }
-        if let (Some(exception), Some(traceback)) = (raise::take(), Owned::from_optional(place(2))) {
+        if let Some(traceback) = Owned::from_optional(place(2))
+            && let Some(exception) = raise::take()
+        {
             ffi::PyException_SetTraceback(exception.as_ptr(), traceback.as_ptr());
             return raise::restore(exception);
         }

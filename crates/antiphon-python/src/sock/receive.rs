@@ -73,7 +73,8 @@ pub fn bytes(owner: &Instance<EventLoop>, socket: &Socket, limit: usize) -> Resu
 }
 
 /// `recv_into(room)`.
-pub fn into(socket: &Socket, room: &View) -> Result<Option<Owned>> {
+pub fn into(socket: &Socket, room: &Owned) -> Result<Option<Owned>> {
+    let room = View::writable(room, "recv_into")?;
     if room.size() == 0 {
         return Owned::int(0).map(Some);
     }
@@ -103,7 +104,11 @@ pub fn bytes_from(owner: &Instance<EventLoop>, socket: &Socket, limit: usize) ->
 }
 
 /// `recvfrom_into(room, limit)`.
-pub fn into_from(socket: &Socket, room: &View, limit: usize) -> Result<Option<Owned>> {
+pub fn into_from(socket: &Socket, room: &Owned, limit: usize) -> Result<Option<Owned>> {
+    let room = View::writable(room, "recvfrom_into")?;
+    if limit > room.size() {
+        return Err(value_error("nbytes is greater than the length of the buffer"));
+    }
     let fd = socket.descriptor()?;
     // SAFETY: the view pins that many writable bytes, and `limit` is no larger.
     match unsafe { system::receive_from(fd, room.start(), limit) } {

@@ -13,7 +13,7 @@ from pathlib import Path
 from benches import instructions, loops, picture, report
 from benches.contender import FLOOR, Contender, MeasuredProcessError
 from benches.environment import describe
-from benches.plan import FULL, QUICK, Plan, Settings, choose
+from benches.plan import FULL, QUICK, Plan, Scope, Settings, choose
 from benches.rounds import Rounds
 from benches.samples import Results
 
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benches",
         description="Measures event loops against each other, in rounds of fresh processes.",
     )
-    made.add_argument("--quick", action="store_true", help="two minutes, rows with targets: hints")
+    made.add_argument("--quick", action="store_true", help="two minutes, fewer rows: hints")
     made.add_argument("--select", default="", metavar="RE", help="rows whose name or group matches")
     made.add_argument("--loops", default=",".join(LOOPS), help="default: %(default)s")
     made.add_argument("--python", default=sys.executable, help="the interpreter to measure with")
@@ -64,6 +64,11 @@ def settings_of(options: argparse.Namespace) -> Settings:
     if options.budget is not None:
         settings = replace(settings, budget_s=options.budget)
     return settings
+
+
+def scope_of(options: argparse.Namespace) -> Scope:
+    """Returns the rows to choose from: a quick run has fewer, unless some are asked for."""
+    return Scope.QUICK if options.quick and not options.select else Scope.ALL
 
 
 def measure(
@@ -130,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = options.redraw.stem
     else:
         try:
-            rows = choose(options.select, targets_only=options.quick)
+            rows = choose(options.select, scope_of(options))
             names = options.loops.split(",")
             for loop in names:
                 if loop not in LOOPS:

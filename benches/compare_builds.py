@@ -17,7 +17,7 @@ from pathlib import Path
 from benches import plan
 from benches.cli import RESULTS, measure, progress_line
 from benches.contender import Contender
-from benches.plan import FULL, choose
+from benches.plan import FULL, Scope, choose
 from benches.ratios import Change, gain, geometric_mean
 from benches.samples import Results
 from benches.table import Table, number, spread
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Contender(BEFORE, interpreter(options.before), options.loop),
             Contender(AFTER, interpreter(options.after), options.loop),
         ]
-        rows = choose(options.select, targets_only=not options.all)
+        rows = choose(options.select, Scope.ALL if options.all else Scope.TARGETS)
     except (re.error, ValueError) as error:
         parser.error(str(error))
     settings = replace(FULL, rounds=options.rounds, budget_s=options.budget)

@@ -2,8 +2,10 @@
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 
-from benches.echo.cells import CELLS, Cell
+from benches.echo.cells import BY_NAME as CELLS_BY_NAME
+from benches.echo.cells import CELLS, QUICK_CELLS, Cell
 from benches.targets import BY_ROW
 from benches.workload import Workload
 from benches.workloads import ALL
@@ -37,13 +39,27 @@ class Plan:
         return [w.name for w in self.workloads] + [c.name for c in self.cells]
 
 
-def choose(select: str = "", targets_only: bool = False) -> Plan:
-    """Returns the rows whose name, or whose group or kind, matches the regular expression
-    ``select``.
+class Scope(Enum):
+    """Which rows there are to choose from."""
+
+    ALL = "every row"
+    TARGETS = "the rows with a target"
+    QUICK = "the rows with a target, of the echo matrix some cells only"
+
+    def holds(self, row: str) -> bool:
+        """Returns whether a row belongs to the scope."""
+        if self is Scope.ALL:
+            return True
+        quick = row not in CELLS_BY_NAME or row in QUICK_CELLS
+        return row in BY_ROW and (quick or self is Scope.TARGETS)
+
+
+def choose(select: str = "", scope: Scope = Scope.ALL) -> Plan:
+    """Returns the rows of ``scope`` whose name, group or kind matches ``select``.
 
     Args:
-        select: searched for anywhere in the name; empty for all.
-        targets_only: leave out the rows that have no target.
+        select: a regular expression, searched for anywhere in the name; empty for all.
+        scope: the rows to choose from.
 
     Raises:
         re.error: ``select`` is no regular expression.
@@ -52,8 +68,7 @@ def choose(select: str = "", targets_only: bool = False) -> Plan:
     pattern = re.compile(select)
 
     def wanted(name: str, group: str) -> bool:
-        has_purpose = name in BY_ROW or not targets_only
-        return has_purpose and bool(pattern.search(name) or pattern.search(group))
+        return scope.holds(name) and bool(pattern.search(name) or pattern.search(group))
 
     plan = Plan(
         tuple(w for w in ALL.values() if wanted(w.name, w.group)),
@@ -68,7 +83,7 @@ def title(row: str) -> str:
     """Returns the title of a row."""
     if row in ALL:
         return ALL[row].title
-    return next((cell.title for cell in CELLS if cell.name == row), row)
+    return CELLS_BY_NAME[row].title if row in CELLS_BY_NAME else row
 
 
 def unit(row: str) -> str:

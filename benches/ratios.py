@@ -61,6 +61,9 @@ def gain(peer: Series, own: Series) -> Gain | None:
     )
 
 
+ROUNDS_TO_JUDGE = 3
+"""Rounds from which a target is judged; the verdict of fewer is a hint."""
+
 ROUNDS_TO_TELL = 6
 """Rounds from which a change between two builds is told: 1 chance in 32 to be wrong about a row."""
 
@@ -93,8 +96,8 @@ class Change(Enum):
     def of(cls, measured: Gain) -> "Change":
         """Faster or slower only where every round says so (then the best rounds do, too).
 
-        This is the sign test at its strictest: n rounds of equal builds agree by chance in 2 of 2^n cases, so
-        below :data:`ROUNDS_TO_TELL` rounds nothing is claimed.
+        This is the sign test at its strictest: n rounds of equal builds agree by chance in 2 of 2^n
+        cases, so below :data:`ROUNDS_TO_TELL` rounds nothing is claimed.
         """
         if measured.rounds < ROUNDS_TO_TELL:
             return cls.TOO_FEW_ROUNDS

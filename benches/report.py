@@ -7,16 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from benches import plan
-from benches.ratios import Verdict, gain
+from benches.ratios import ROUNDS_TO_JUDGE, Verdict, gain
 from benches.samples import Results, Sample
 from benches.table import Table, number, spread
 from benches.targets import BY_ROW, REFERENCE, SUBJECT
 
-NOTE = """\
+NOTE = f"""\
 Ratios are gains in CPU time per operation: above 1 means less CPU than the peer. Each cell has the
 ratio of the best rounds, then the median of the per-round ratios with their range. A target counts
-as reached (or missed) where both agree, and as unclear where they do not. Figures of different runs
-are not comparable."""
+as reached (or missed) where both agree, and as unclear where they do not; a question mark says that
+fewer than {ROUNDS_TO_JUDGE} rounds were run. Figures of different runs are not comparable."""
 
 
 def tables(results: Results) -> list[Table]:
@@ -45,7 +45,8 @@ def targets(results: Results) -> Table:
             continue
         measured = gain(results.series(row, target.peer), results.series(row, SUBJECT))
         if measured is not None:
-            verdict = Verdict.of(measured, target.gain).value
+            hint = "?" if measured.rounds < ROUNDS_TO_JUDGE else ""
+            verdict = Verdict.of(measured, target.gain).value + hint
         else:
             lost = next((n for n in (SUBJECT, target.peer) if results.failed(row, n)), None)
             verdict = f"{lost} failed" if lost else "not measured"

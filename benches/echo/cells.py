@@ -55,3 +55,17 @@ CELLS = (
 )
 
 BY_NAME = {cell.name: cell for cell in CELLS}
+
+#: The cells of a quick run: each size and each number of connections once at least.
+QUICK_CELLS = frozenset(
+    {
+        "tcp_protocol_64B_1c",
+        "tcp_protocol_64B_100c",
+        "tcp_protocol_1024B_10c",
+        "tcp_protocol_1024B_1000c",
+        "tcp_protocol_16384B_100c",
+        "sock_calls_64B_1c",
+        "sock_calls_1024B_100c",
+        "churn_64B_50c",
+    }
+)

@@ -6,7 +6,7 @@ import pytest
 
 from benches.echo.cells import CELLS, KINDS
 from benches.echo.handlers import BufferedEcho, Echo
-from benches.plan import choose, title, unit
+from benches.plan import Scope, choose, title, unit
 from benches.targets import BY_ROW, TO_REACH
 from benches.workloads import ALL
 
@@ -32,8 +32,22 @@ def test_select_looks_at_names_and_groups() -> None:
     assert {c.kind for c in choose("^churn").cells} == {"churn"}
 
 
-def test_quick_leaves_out_what_has_no_target() -> None:
-    assert set(choose(targets_only=True).rows()) == set(BY_ROW)
+def test_scopes_narrow_down() -> None:
+    every, targets, quick = (set(choose("", scope).rows()) for scope in Scope)
+    assert quick < targets < every
+    assert targets == set(BY_ROW)
+
+
+def test_a_quick_run_still_sees_every_size_and_every_number_of_connections() -> None:
+    def shapes(scope: Scope) -> tuple[set[int], set[int], set[str]]:
+        cells = choose("", scope).cells
+        return (
+            {cell.message_bytes for cell in cells},
+            {cell.connections for cell in cells},
+            {cell.kind for cell in cells},
+        )
+
+    assert shapes(Scope.QUICK) == shapes(Scope.TARGETS)
 
 
 def test_a_selection_that_is_no_expression_is_refused() -> None:

@@ -22,17 +22,17 @@ def run_of(costs: dict[str, dict[str, list[float]]], contenders: list[str]) -> R
 
 def test_targets_stand_beside_what_was_measured() -> None:
     costs = {
-        "call_soon_chained": {"uvloop": [210.0, 220.0], "antiphon": [100.0, 100.0]},
-        "loop_iteration": {"uvloop": [400.0, 400.0], "antiphon": [100.0, 100.0]},
-        "tcp_protocol_64B_1c": {"uvloop": [1000.0], "antiphon": [790.0]},
-        "getaddrinfo_literal": {"asyncio": [5000.0], "antiphon": [100.0]},
+        "call_soon_chained": {"uvloop": [210.0, 220.0, 230.0], "antiphon": [100.0] * 3},
+        "loop_iteration": {"uvloop": [400.0] * 3, "antiphon": [100.0] * 3},
+        "tcp_protocol_64B_1c": {"uvloop": [1000.0] * 3, "antiphon": [790.0] * 3},
+        "getaddrinfo_literal": {"asyncio": [5000.0] * 2, "antiphon": [100.0] * 2},
     }
     rows = report.targets(run_of(costs, ["asyncio", "uvloop", "antiphon"])).rows
     assert [(row[2], row[4]) for row in rows] == [
         ("≥ 2.1x", "reached"),
         ("≥ 6x", "missed"),
         ("≥ 1.25x (≤ 0.8 of the CPU)", "reached"),
-        ("≥ 20x", "reached"),
+        ("≥ 20x", "reached?"),
     ]
 
 

@@ -24,7 +24,7 @@ class Settings:
 
 
 FULL = Settings(rounds=5, repeats=3, window_s=0.5, warm_s=0.1, budget_s=1800)
-QUICK = Settings(rounds=3, repeats=1, window_s=0.2, warm_s=0.05, budget_s=120)
+QUICK = Settings(rounds=3, repeats=1, window_s=0.2, warm_s=0.05, budget_s=140)
 
 
 @dataclass(frozen=True)

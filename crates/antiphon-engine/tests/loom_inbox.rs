@@ -159,3 +159,29 @@ fn push_races_with_close_and_is_either_kept_or_given_back() {
         assert_eq!(ready.len() + given_back.into_iter().count(), 1);
     });
 }
+
+#[test]
+fn second_wake_is_not_swallowed_by_the_answer_to_the_first() {
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+    // Three threads that spin on each other have too many interleavings for all of them; two preemptions show the fault.
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(|| {
+        let (inbox, bell) = inbox_and_bell();
+        let done = Arc::new(AtomicUsize::new(0));
+        let wakers = [(); 2].map(|()| {
+            let (sender, done) = (Arc::clone(&inbox), Arc::clone(&done));
+            thread::spawn(move || {
+                done.fetch_add(1, Ordering::Relaxed);
+                sender.wake();
+            })
+        });
+        while done.load(Ordering::Relaxed) < 2 {
+            if inbox.prepare_sleep() {
+                bell.wait();
+                inbox.awake();
+            }
+        }
+        wakers.into_iter().for_each(|waker| waker.join().unwrap());
+    });
+}

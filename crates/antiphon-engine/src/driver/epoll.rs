@@ -81,7 +81,7 @@ impl Epoll {
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
         let notifier = Arc::new(Notifier::new()?);
         let notifier_fd = notifier.as_fd().as_raw_fd();
-        let buffer = vec![MaybeUninit::uninit(); capacity].into();
+        let buffer = Box::new_uninit_slice(capacity);
         let driver = Self { open: Some(Open { epoll, notifier }), buffer, has_pwait2: true };
         // Edge-triggered: each notification is an event of its own, so an eventfd need not be read to be quiet again.
         let edges = (libc::EPOLLIN | libc::EPOLLET) as u32;

@@ -58,10 +58,4 @@ impl<W, D: Driver> Core<W, D> {
         self.driver.wait(timeout, &mut self.events)?;
         Ok(())
     }
-
-    /// How many events the last wait has brought; zero again once the turn has dispatched them.
-    #[must_use]
-    pub fn event_count(&self) -> usize {
-        self.events.len()
-    }
 }

@@ -28,7 +28,7 @@ impl Host for JumpingLoop {
         let deadline = timeout.map(|timeout| self.clock.now().saturating_add(timeout));
         // Only a loop that has nothing else to do lets time pass.
         self.core.wait(Some(Duration::ZERO))?;
-        let quiet = self.core.ready.is_empty() && self.core.event_count() == 0;
+        let quiet = self.core.ready.is_empty() && self.core.events.is_empty();
         match deadline {
             Some(deadline) if quiet && self.clock.advance_to(deadline) => Ok(()),
             _ if quiet => self.core.wait(timeout),

@@ -145,6 +145,8 @@ pub struct Handle {
     /// Where the timer heap keeps this timer while it is armed.
     key: GilCell<Option<TimerKey>>,
     cancelled: AtomicBool,
+    /// Readers and writers are called again and again; every other handle gives its call away when it runs.
+    repeats: AtomicBool,
 }
 
 static HANDLE: OnceLock<usize> = OnceLock::new();
@@ -205,6 +207,7 @@ fn create(owner: &Instance<EventLoop>, call: Call, when: f64, timer: bool) -> Re
         when: AtomicU64::new(when.to_bits()),
         key: GilCell::new(None),
         cancelled: AtomicBool::new(false),
+        repeats: AtomicBool::new(false),
     };
     let recycled = owner.seat().with(|core| core.free_handles.pop()).flatten();
     // SAFETY: F1; the block is fresh from the allocator or one that `dealloc` put aside, as large as a handle.
@@ -274,12 +277,20 @@ impl Instance<Handle> {
         unsafe { Instance::from_ptr(self.owner.as_ptr()) }
     }
 
+    /// Makes this the handle of a reader or writer: it keeps its call when it runs.
+    pub fn set_repeats(&self) {
+        self.repeats.store(true, Ordering::Relaxed);
+    }
+
     /// Calls what the handle stands for. A raising callback is reported to the loop's exception handler.
     ///
     /// # Errors
     /// `KeyboardInterrupt` and `SystemExit`, and whatever a raising exception handler lets through.
     #[inline(always)]
     pub fn run(&self) -> Result<()> {
+        if self.repeats.load(Ordering::Relaxed) {
+            return self.run_readable();
+        }
         let call = self.call.take();
         match call.run() {
             Ok(()) => Ok(()),
@@ -287,16 +298,20 @@ impl Instance<Handle> {
         }
     }
 
-    /// [`Self::run`] for debug mode: the call stays readable meanwhile, for `repr` in reports of slow callbacks.
-    #[cold]
-    pub fn run_debug(&self) -> Result<()> {
+    /// [`Self::run`] that leaves the call readable meanwhile: for readers and writers, and for debug mode, whose reports
+    /// of slow callbacks show it.
+    pub fn run_readable(&self) -> Result<()> {
         let call = self.call.get();
-        let outcome = call.run();
-        let kept = self.call.take();
-        drop(kept);
-        match outcome {
+        match call.run() {
             Ok(()) => Ok(()),
             Err(Raised) => self.report(call),
+        }
+    }
+
+    /// The handle ran for the last time: nothing refers to the callback any more.
+    pub fn finish_run(&self) {
+        if !self.repeats.load(Ordering::Relaxed) {
+            drop(self.call.take());
         }
     }
 
@@ -312,7 +327,7 @@ impl Instance<Handle> {
             drop(self.call.replace(call.clone()));
         }
         let reported = self.report_with(&call, exception);
-        drop(self.call.take());
+        self.finish_run();
         reported
     }
 

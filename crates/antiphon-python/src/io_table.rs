@@ -240,12 +240,14 @@ impl IoTable {
         taken
     }
 
-    /// What the table refers to, for the collector.
-    pub fn iter(&self) -> impl Iterator<Item = *mut pyo3::ffi::PyObject> {
-        self.entries.iter().flat_map(|entry| {
-            let waiters = entry.read.iter().chain(entry.write.iter()).map(|waiter| waiter.work.as_ptr());
-            waiters.chain(entry.transport.iter().map(Owned::as_ptr))
-        })
+    /// Who waits, for the collector.
+    pub fn waiters(&self) -> impl Iterator<Item = &Work> {
+        self.entries.iter().flat_map(|entry| entry.read.iter().chain(entry.write.iter()).map(|waiter| &waiter.work))
+    }
+
+    /// The transports that own descriptors, for the collector.
+    pub fn transports(&self) -> impl Iterator<Item = &Owned> {
+        self.entries.iter().filter_map(|entry| entry.transport.as_ref())
     }
 }
 

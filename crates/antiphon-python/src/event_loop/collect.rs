@@ -52,18 +52,18 @@ pub unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitp
         let core = this.seat.as_ptr();
         let queued = (&raw const (*core).engine.ready).as_ref().into_iter().flat_map(|queue| queue.iter());
         let timed = (&raw const (*core).engine.timers).as_ref().into_iter().flat_map(|timers| timers.iter());
-        for work in queued.chain(timed) {
+        let table = (&raw const (*core).io).as_ref();
+        let waiting = table.into_iter().flat_map(|io| io.waiters());
+        for work in queued.chain(timed).chain(waiting) {
             let status = visit_work(work, visit, arg);
             if status != 0 {
                 return status;
             }
         }
-        if let Some(io) = (&raw const (*core).io).as_ref() {
-            for waiter in io.iter() {
-                let status = visit(waiter, arg);
-                if status != 0 {
-                    return status;
-                }
+        for transport in table.into_iter().flat_map(|io| io.transports()) {
+            let status = visit(transport.as_ptr(), arg);
+            if status != 0 {
+                return status;
             }
         }
         0

@@ -181,6 +181,7 @@ fn close_native(this: &Instance<EventLoop>) -> Result {
     if this.state.swap(CLOSED, Ordering::AcqRel) == CLOSED {
         return Ok(Owned::none());
     }
+    this.inbox.close();
     let dropped = this.seat.with(|core| {
         let mut work = core.engine.ready.take_all();
         work.extend(core.engine.timers.take_all());
@@ -202,6 +203,9 @@ fn close_native(this: &Instance<EventLoop>) -> Result {
         drop((work, watched, buffer));
     }
     drop(this.signal_pipe.take());
+    if let Some(closed) = this.seat.with(|core| core.engine.driver.close()) {
+        closed.map_err(|error| os_error(&error))?;
+    }
     Ok(Owned::none())
 }
 

@@ -51,7 +51,7 @@ impl Turns<'_> {
     fn run_debug(&mut self, work: Work) {
         let started = Monotonic.now();
         let handle = work.clone().into_object();
-        let outcome = of_work(&work).run_debug();
+        let outcome = of_work(&work).run_readable();
         self.outcome(outcome);
         let took = Monotonic.now().saturating_duration_since(started).as_secs_f64();
         let threshold = f64::from_bits(self.this.slow_callback_seconds.load(Ordering::Relaxed));
@@ -59,6 +59,7 @@ impl Turns<'_> {
             let outcome = report_slow(&handle, took);
             self.outcome(outcome);
         }
+        of_work(&work).finish_run();
     }
 }
 

@@ -9,7 +9,7 @@ use pyo3::ffi;
 use super::EventLoop;
 use crate::ffi::raise::{os_error, runtime_error};
 use crate::ffi::{Args, HeapType, Instance, Owned, Raised, Result};
-use crate::handle::{Call, call_from_args, new_handle, reference};
+use crate::handle::{Call, call_from_args, new_handle, of_work, reference};
 use crate::io_table::{Direction, Mode};
 use crate::method;
 use crate::names::names;
@@ -120,7 +120,9 @@ fn add(this: &Instance<EventLoop>, args: Args<'_>, direction: Direction, checked
     let fd = descriptor(&object)?;
     let call: Call = call_from_args(&args, 1)?;
     let handle = new_handle(this, call)?;
-    this.watch(fd, direction, Mode::Persistent, Work::new(Kind::Handle, handle.clone()))?;
+    let work = Work::new(Kind::Handle, handle.clone());
+    of_work(&work).set_repeats();
+    this.watch(fd, direction, Mode::Persistent, work)?;
     Ok(handle)
 }
 

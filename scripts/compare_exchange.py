@@ -42,11 +42,7 @@ def run_once(loop: str, arguments: list[str]) -> dict[str, Any]:
 
 def table(rounds: dict[str, list[dict[str, Any]]]) -> Table:
     """The figures of each loop, and antiphon's in proportion to asyncio's."""
-    facts = rounds["asyncio"][0]
-    result = Table(
-        title=f"{facts['requests']} aiohttp requests, {facts['connections']} connections, "
-        f"best of {len(rounds['asyncio'])} rounds"
-    )
+    result = Table()
     result.add_column("loop")
     result.add_column("requests/s", justify="right")
     result.add_column("CPU seconds", justify="right")
@@ -72,6 +68,11 @@ def main() -> None:
     for number in range(options.rounds):
         for loop in list(COMMANDS) if number % 2 == 0 else reversed(COMMANDS):
             rounds[loop].append(run_once(loop, arguments))
+    facts = rounds["asyncio"][0]
+    print(
+        f"{facts['requests']} requests over {facts['connections']} connections, "
+        f"the best of {options.rounds} rounds:"
+    )
     Console().print(table(rounds))
 
 

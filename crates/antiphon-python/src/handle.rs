@@ -7,9 +7,10 @@
 //! Source: CPython Lib/asyncio/events.py, classes Handle and TimerHandle.
 
 use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use antiphon_engine::TimerKey;
 use pyo3::ffi;
@@ -27,43 +28,50 @@ const INLINE: usize = 3;
 const IN_TUPLE: u8 = u8::MAX;
 
 /// A callback with its arguments and context, ready to be called.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Call {
     callback: Option<Owned>,
-    arguments: [Option<Owned>; INLINE],
-    count: u8,
     context: Option<Owned>,
+    /// How many of the places below are filled, or [`IN_TUPLE`].
+    count: u8,
+    arguments: Places,
+}
+
+/// Room for arguments, without a word that says whether a place is filled: the count does.
+struct Places([MaybeUninit<Owned>; INLINE]);
+
+impl Default for Places {
+    #[inline(always)]
+    fn default() -> Self {
+        Self([const { MaybeUninit::uninit() }; INLINE])
+    }
 }
 
 impl Call {
     /// Binds `arguments` (borrowed) to `callback`, to be called in `context`.
-    #[inline]
+    #[inline(always)]
     pub fn new(callback: Owned, arguments: &[*mut ffi::PyObject], context: Owned) -> Result<Self> {
-        let mut call = Self {
-            callback: Some(callback),
-            arguments: [const { None }; INLINE],
-            count: arguments.len() as u8,
-            context: Some(context),
-        };
+        let mut call =
+            Self { callback: Some(callback), context: Some(context), count: 0, arguments: Places::default() };
         if arguments.len() <= INLINE {
-            for (place, argument) in arguments.iter().enumerate() {
+            for (place, argument) in call.arguments.0.iter_mut().zip(arguments) {
                 // SAFETY: the caller's arguments are alive.
-                call.arguments[place] = Some(unsafe { Owned::from_borrowed(*argument) });
+                place.write(unsafe { Owned::from_borrowed(*argument) });
             }
+            call.count = arguments.len() as u8;
             return Ok(call);
         }
-        // SAFETY: F1; every place of the new tuple is filled once with a reference of its own.
-        let tuple = unsafe {
-            let tuple = Owned::from_new(ffi::PyTuple_New(arguments.len() as isize))?;
-            for (place, argument) in arguments.iter().enumerate() {
-                ffi::Py_INCREF(*argument);
-                ffi::PyTuple_SET_ITEM(tuple.as_ptr(), place as isize, *argument);
-            }
-            tuple
-        };
-        call.arguments[0] = Some(tuple);
+        call.arguments.0[0].write(tuple_of(arguments)?);
         call.count = IN_TUPLE;
         Ok(call)
+    }
+
+    /// The filled places: the arguments, or the one tuple that has them.
+    #[inline(always)]
+    fn filled(&self) -> &[Owned] {
+        let count = if self.count == IN_TUPLE { 1 } else { usize::from(self.count) };
+        // SAFETY: `count` says how many places are filled, and they come first.
+        unsafe { std::slice::from_raw_parts(self.arguments.0.as_ptr().cast::<Owned>(), count) }
     }
 
     /// Calls the callback in its context. `Ok` also where there is none (cancelled).
@@ -80,18 +88,18 @@ impl Call {
             if ffi::PyContext_Enter(context.as_ptr()) != 0 {
                 return Err(Raised);
             }
+            let filled = self.filled();
             let result = if self.count == IN_TUPLE {
-                let tuple = self.arguments[0].as_ref().map_or(ptr::null_mut(), Owned::as_ptr);
-                ffi::PyObject_Call(callback.as_ptr(), tuple, ptr::null_mut())
+                ffi::PyObject_Call(callback.as_ptr(), filled[0].as_ptr(), ptr::null_mut())
             } else {
                 let mut values = [ptr::null_mut(); INLINE + 1];
-                for (place, argument) in self.arguments.iter().enumerate() {
-                    values[place + 1] = argument.as_ref().map_or(ptr::null_mut(), Owned::as_ptr);
+                for (value, argument) in values[1..].iter_mut().zip(filled) {
+                    *value = argument.as_ptr();
                 }
                 ffi::PyObject_Vectorcall(
                     callback.as_ptr(),
                     values.as_mut_ptr().add(1),
-                    usize::from(self.count) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                    filled.len() | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
                     ptr::null_mut(),
                 )
             };
@@ -109,22 +117,15 @@ impl Call {
     /// The positional arguments as a tuple.
     fn arguments_tuple(&self) -> Result {
         if self.count == IN_TUPLE {
-            return self.arguments[0].clone().ok_or(Raised);
+            return Ok(self.filled()[0].clone());
         }
-        // SAFETY: F1; every place of the new tuple is filled once.
-        unsafe {
-            let tuple = Owned::from_new(ffi::PyTuple_New(self.count as isize))?;
-            for (place, argument) in self.arguments.iter().flatten().enumerate() {
-                ffi::PyTuple_SET_ITEM(tuple.as_ptr(), place as isize, argument.clone().into_ptr());
-            }
-            Ok(tuple)
-        }
+        let borrowed: Vec<_> = self.filled().iter().map(Owned::as_ptr).collect();
+        tuple_of(&borrowed)
     }
 
     /// Visits what this call refers to, for the collector.
     pub fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
-        let references = self.callback.iter().chain(self.arguments.iter().flatten()).chain(self.context.iter());
-        for reference in references {
+        for reference in self.callback.iter().chain(self.context.iter()).chain(self.filled()) {
             // SAFETY: called from a traverse slot with its own visitor.
             let status = unsafe { visit(reference.as_ptr(), arg) };
             if status != 0 {
@@ -135,9 +136,49 @@ impl Call {
     }
 }
 
+impl Clone for Call {
+    fn clone(&self) -> Self {
+        let mut arguments = Places::default();
+        for (place, argument) in arguments.0.iter_mut().zip(self.filled()) {
+            place.write(argument.clone());
+        }
+        Self {
+            callback: self.callback.clone(),
+            context: self.context.clone(),
+            count: self.count,
+            arguments,
+        }
+    }
+}
+
+impl Drop for Call {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.count != 0 {
+            let filled = ptr::from_ref(self.filled()).cast_mut();
+            self.count = 0;
+            // SAFETY: the places were filled, and the count now says that they are not.
+            unsafe { ptr::drop_in_place(filled) };
+        }
+    }
+}
+
+fn tuple_of(items: &[*mut ffi::PyObject]) -> Result {
+    // SAFETY: F1; every place of the new tuple is filled once with a reference of its own.
+    unsafe {
+        let tuple = Owned::from_new(ffi::PyTuple_New(items.len() as isize))?;
+        for (place, item) in items.iter().enumerate() {
+            ffi::Py_INCREF(*item);
+            ffi::PyTuple_SET_ITEM(tuple.as_ptr(), place as isize, *item);
+        }
+        Ok(tuple)
+    }
+}
+
 /// The payload of both handle types.
 pub struct Handle {
-    owner: Owned,
+    /// The loop, owned; null while the handle rests in a free list.
+    owner: AtomicPtr<ffi::PyObject>,
     call: GilCell<Call>,
     source_traceback: GilCell<Option<Owned>>,
     /// Seconds on the loop's clock, as bits; meaningful for timers only.
@@ -186,22 +227,64 @@ pub fn of_work(work: &Work) -> &Instance<Handle> {
     unsafe { Instance::from_ptr(work.as_ptr()) }
 }
 
-/// Makes a handle for `call` on `owner`.
+/// Makes a handle for `call` and queues it.
 #[inline(always)]
+pub fn queue(owner: &Instance<EventLoop>, call: Call) -> Result {
+    let mut call = Some(call);
+    let queued = owner.seat().with(|core| {
+        let handle = core.free_handles.plain.pop()?;
+        revive(&handle, owner, call.take()?, 0.0);
+        core.engine.ready.push(Work::new(Kind::Handle, handle.clone()));
+        Some(handle)
+    });
+    match (queued.flatten(), call) {
+        (Some(handle), _) => {
+            if owner.debug() {
+                remember_origin(&handle)?;
+            }
+            Ok(handle)
+        }
+        (None, Some(call)) => {
+            let handle = create(owner, call, 0.0, Handle::type_object())?;
+            owner.push(Work::new(Kind::Handle, handle.clone()));
+            Ok(handle)
+        }
+        (None, None) => unreachable!("the call is taken only together with a handle"),
+    }
+}
+
+/// Makes a handle for `call` that is not queued: a reader's or writer's.
 pub fn new_handle(owner: &Instance<EventLoop>, call: Call) -> Result {
-    create(owner, call, 0.0, false)
+    create(owner, call, 0.0, Handle::type_object())
 }
 
 /// Makes a timer's handle, not yet armed. `when`: seconds on the loop's clock.
 #[inline(always)]
 pub fn new_timer(owner: &Instance<EventLoop>, call: Call, when: f64) -> Result {
-    create(owner, call, when, true)
+    let Some(handle) = owner.seat().with(|core| core.free_handles.timers.pop()).flatten() else {
+        return create(owner, call, when, timer_type());
+    };
+    revive(&handle, owner, call, when);
+    if owner.debug() {
+        remember_origin(&handle)?;
+    }
+    Ok(handle)
 }
 
+/// Gives a handle from the free list a new life. Runs no Python code: what the handle had was dropped before.
 #[inline(always)]
-fn create(owner: &Instance<EventLoop>, call: Call, when: f64, timer: bool) -> Result {
+fn revive(handle: &Owned, owner: &Instance<EventLoop>, call: Call, when: f64) {
+    // SAFETY: free lists hold handles only.
+    let this = unsafe { Instance::<Handle>::from_ptr(handle.as_ptr()) };
+    this.owner.store(owner.owned().into_ptr(), Ordering::Relaxed);
+    std::mem::forget(this.call.replace(call)); // an empty call, which owns nothing
+    this.when.store(when.to_bits(), Ordering::Relaxed);
+    this.cancelled.store(false, Ordering::Relaxed);
+}
+
+fn create(owner: &Instance<EventLoop>, call: Call, when: f64, kind: *mut ffi::PyTypeObject) -> Result {
     let payload = Handle {
-        owner: owner.owned(),
+        owner: AtomicPtr::new(owner.owned().into_ptr()),
         call: GilCell::new(call),
         source_traceback: GilCell::new(None),
         when: AtomicU64::new(when.to_bits()),
@@ -209,28 +292,55 @@ fn create(owner: &Instance<EventLoop>, call: Call, when: f64, timer: bool) -> Re
         cancelled: AtomicBool::new(false),
         repeats: AtomicBool::new(false),
     };
-    let recycled = owner.seat().with(|core| core.free_handles.pop()).flatten();
-    // SAFETY: F1; the block is fresh from the allocator or one that `dealloc` put aside, as large as a handle.
+    // SAFETY: F1; the block is fresh from the allocator and as large as a handle.
     let handle = unsafe {
-        let memory = match recycled {
-            Some(block) => block.into_ptr(),
-            None => ffi::PyObject_Malloc(Instance::<Handle>::SIZE).cast(),
-        };
+        let memory: *mut ffi::PyObject = ffi::PyObject_Malloc(Instance::<Handle>::SIZE).cast();
         if memory.is_null() {
             ffi::PyErr_NoMemory();
             return Err(Raised);
         }
-        ffi::PyObject_Init(memory, if timer { timer_type() } else { Handle::type_object() });
+        ffi::PyObject_Init(memory, kind);
         Instance::<Handle>::initialise(memory, payload);
         Owned::from_new(memory)?
     };
     if owner.debug() {
-        // SAFETY: made above.
-        let this = unsafe { Instance::<Handle>::from_ptr(handle.as_ptr()) };
-        let stack = call_stack()?;
-        drop(this.source_traceback.replace(Some(stack)));
+        remember_origin(&handle)?;
     }
     Ok(handle)
+}
+
+#[cold]
+fn remember_origin(handle: &Owned) -> Result<()> {
+    let stack = call_stack()?;
+    // SAFETY: called with handles only.
+    let this = unsafe { Instance::<Handle>::from_ptr(handle.as_ptr()) };
+    drop(this.source_traceback.replace(Some(stack)));
+    Ok(())
+}
+
+/// The loop is through with this handle: if nobody else refers to it, it goes to the free list as it is, which is less
+/// work than freeing and making it again.
+#[inline(always)]
+pub fn retire(owner: &Instance<EventLoop>, work: Work) {
+    // SAFETY: `work` keeps the object alive.
+    let last = cfg!(not(Py_GIL_DISABLED)) && unsafe { ffi::Py_REFCNT(work.as_ptr()) } == 1;
+    if !last {
+        drop(work);
+        return;
+    }
+    let this = of_work(&work);
+    if this.has_weak_references()
+        || this.repeats.load(Ordering::Relaxed)
+        || this.call.with(|call| call.callback.is_some())
+        || !ptr::eq(this.owner.load(Ordering::Relaxed), owner.as_ptr())
+    {
+        drop(work);
+        return;
+    }
+    this.rest();
+    let handle = work.into_object();
+    let refused = owner.seat().with(|core| core.free_handles.push(handle));
+    drop(refused);
 }
 
 /// The stack of the code that is running, as asyncio keeps it for debug mode.
@@ -262,9 +372,28 @@ impl Instance<Handle> {
         &self.call
     }
 
-    /// The loop it belongs to.
-    pub fn owner(&self) -> &Owned {
-        &self.owner
+    /// The loop it belongs to, borrowed; null while the handle rests.
+    pub fn owner(&self) -> *mut ffi::PyObject {
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    fn owner_object(&self) -> Owned {
+        // SAFETY: a handle that Python code can see has its loop.
+        unsafe { Owned::from_optional(self.owner()) }.unwrap_or_else(Owned::none)
+    }
+
+    /// Lets go of the loop and of what debug mode kept, on the way to a free list.
+    #[inline(always)]
+    fn rest(&self) {
+        let owner = self.owner.swap(ptr::null_mut(), Ordering::Relaxed);
+        if !owner.is_null() {
+            // SAFETY: the reference was owned. The loop lives on: it is running this, or somebody else refers to it.
+            unsafe { ffi::Py_DECREF(owner) };
+        }
+        if self.source_traceback.with(|stack| stack.is_some()) {
+            drop(self.source_traceback.take());
+        }
+        self.key.replace(None);
     }
 
     fn is_timer(&self) -> bool {
@@ -274,7 +403,7 @@ impl Instance<Handle> {
 
     fn owner_loop(&self) -> &Instance<EventLoop> {
         // SAFETY: handles are made by loops only, for themselves.
-        unsafe { Instance::from_ptr(self.owner.as_ptr()) }
+        unsafe { Instance::from_ptr(self.owner()) }
     }
 
     /// Makes this the handle of a reader or writer: it keeps its call when it runs.
@@ -335,7 +464,7 @@ impl Instance<Handle> {
         let callback = call.callback.clone().unwrap_or_else(Owned::none);
         let reporter = import("antiphon.debug", "callback_failed")?;
         let arguments = call.arguments_tuple()?;
-        crate::ffi::call(&reporter, [&self.owner, &self.owned(), &callback, &arguments, &exception])?;
+        crate::ffi::call(&reporter, [&self.owner_object(), &self.owned(), &callback, &arguments, &exception])?;
         Ok(())
     }
 
@@ -351,7 +480,7 @@ impl Instance<Handle> {
                 Some(work) => drop(work),
                 None => {
                     self.key.replace(Some(key));
-                    owner.inbox().push(Work::new(Kind::DisarmTimer, self.owned()));
+                    drop(owner.inbox().push(Work::new(Kind::DisarmTimer, self.owned())));
                 }
             }
         }
@@ -373,11 +502,11 @@ fn when(this: &Instance<Handle>) -> Result {
 }
 
 fn get_context(this: &Instance<Handle>) -> Result {
-    Ok(this.call.get().context.unwrap_or_else(Owned::none))
+    Ok(this.call.with(|call| call.context.clone()).unwrap_or_else(Owned::none))
 }
 
 fn get_callback(this: &Instance<Handle>) -> Result {
-    Ok(this.call.get().callback.unwrap_or_else(Owned::none))
+    Ok(this.call.with(|call| call.callback.clone()).unwrap_or_else(Owned::none))
 }
 
 fn get_args(this: &Instance<Handle>) -> Result {
@@ -386,7 +515,7 @@ fn get_args(this: &Instance<Handle>) -> Result {
 }
 
 fn get_loop(this: &Instance<Handle>) -> Result {
-    Ok(this.owner.clone())
+    Ok(this.owner_object())
 }
 
 fn get_source_traceback(this: &Instance<Handle>) -> Result {
@@ -442,71 +571,75 @@ unsafe extern "C" fn timer_hash(this: *mut ffi::PyObject) -> ffi::Py_hash_t {
 }
 
 unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
-    // SAFETY: the object is unreachable. The loop is kept alive until its free list was asked.
+    // SAFETY: the object is unreachable. Its loop is kept alive until its free list was asked. A handle that the list
+    // takes is alive again, with one reference, and was emptied before.
     unsafe {
         let this = Instance::<Handle>::from_ptr(object);
-        let owner = this.owner.clone();
+        let owner = Owned::from_new(this.owner.swap(ptr::null_mut(), Ordering::Relaxed));
+        this.clear_weak_references();
+        drop(this.call.take());
+        this.rest();
+        if cfg!(not(Py_GIL_DISABLED))
+            && !this.repeats.load(Ordering::Relaxed)
+            && let Ok(owner) = &owner
+        {
+            let home = Instance::<EventLoop>::from_ptr(owner.as_ptr());
+            if home.seat().is_mine() && home.seat().enter(|core| core.free_handles.has_room(object)) {
+                ffi::Py_INCREF(object); // from zero
+                if let Ok(handle) = Owned::from_new(object) {
+                    let refused = home.seat().enter(|core| core.free_handles.push(handle));
+                    debug_assert!(refused.is_none(), "there was room");
+                    std::mem::forget(refused);
+                }
+                return;
+            }
+        }
         let kind = ffi::Py_TYPE(object);
         Instance::<Handle>::finish(object);
-        let owner_loop = Instance::<EventLoop>::from_ptr(owner.as_ptr());
-        let kept = owner_loop.seat().is_mine()
-            && owner_loop.seat().enter(|core| core.free_handles.push(FreeBlock::new(object)));
-        if !kept {
-            ffi::PyObject_Free(object.cast());
-        }
+        ffi::PyObject_Free(object.cast());
         ffi::Py_DECREF(kind.cast());
         drop(owner);
     }
 }
 
-/// The memory of a dead handle.
-pub struct FreeBlock(ptr::NonNull<ffi::PyObject>);
-
-// SAFETY: plain memory that nobody else knows.
-unsafe impl Send for FreeBlock {}
-
-impl FreeBlock {
-    /// # Safety
-    /// `object` is a handle whose payload was dropped.
-    unsafe fn new(object: *mut ffi::PyObject) -> Self {
-        // SAFETY: objects are never at address zero.
-        Self(unsafe { ptr::NonNull::new_unchecked(object) })
-    }
-
-    fn into_ptr(self) -> *mut ffi::PyObject {
-        std::mem::ManuallyDrop::new(self).0.as_ptr()
-    }
-}
-
-impl Drop for FreeBlock {
-    fn drop(&mut self) {
-        // SAFETY: F1; the block came from `PyObject_Malloc`.
-        unsafe { ffi::PyObject_Free(self.0.as_ptr().cast()) }
-    }
-}
-
-/// Dead handles' memory, for the next ones: allocation is a tenth of what a callback costs.
+/// Handles without a callback, for the next ones: making and freeing objects is a tenth of what a callback costs.
 #[derive(Default)]
-pub struct FreeHandles(Vec<FreeBlock>);
+pub struct FreeHandles {
+    plain: Vec<Owned>,
+    timers: Vec<Owned>,
+}
 
 impl FreeHandles {
     const MOST: usize = 1024;
 
     #[inline(always)]
-    fn pop(&mut self) -> Option<FreeBlock> {
-        self.0.pop()
+    fn list(&mut self, handle: *mut ffi::PyObject) -> &mut Vec<Owned> {
+        // SAFETY: comparing the type of a living object.
+        if unsafe { ffi::Py_TYPE(handle) } == timer_type() { &mut self.timers } else { &mut self.plain }
     }
 
-    /// Keeps the block, or says that there are enough (then it is the caller's again).
     #[inline(always)]
-    fn push(&mut self, block: FreeBlock) -> bool {
-        if self.0.len() < Self::MOST {
-            self.0.push(block);
-            true
+    fn has_room(&mut self, handle: *mut ffi::PyObject) -> bool {
+        self.list(handle).len() < Self::MOST
+    }
+
+    /// Keeps the handle, or gives it back when there are enough.
+    #[inline(always)]
+    fn push(&mut self, handle: Owned) -> Option<Owned> {
+        let list = self.list(handle.as_ptr());
+        if list.len() < Self::MOST {
+            list.push(handle);
+            None
         } else {
-            std::mem::forget(block);
-            false
+            Some(handle)
         }
+    }
+
+    /// Everything, for the loop's end.
+    pub fn take_all(&mut self) -> Vec<Owned> {
+        let mut taken = std::mem::take(&mut self.plain);
+        taken.append(&mut self.timers);
+        taken
     }
 }
 

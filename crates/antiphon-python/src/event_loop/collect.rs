@@ -23,7 +23,8 @@ fn visit_work(work: &Work, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
                 return 0;
             }
             let handle = of_work(work);
-            let status = visit(handle.owner().as_ptr(), arg);
+            let owner = handle.owner();
+            let status = if owner.is_null() { 0 } else { visit(owner, arg) };
             if status != 0 {
                 return status;
             }
@@ -78,7 +79,7 @@ pub unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     let dropped = this.seat.with(|core| {
         let mut work = core.engine.ready.take_all();
         work.extend(core.engine.timers.take_all());
-        (work, core.io.take_all(&mut core.engine.driver))
+        (work, core.io.take_all(&mut core.engine.driver), core.free_handles.take_all())
     });
     drop(dropped);
     0

@@ -162,7 +162,8 @@ impl EventLoop {
             }
         });
         if let Some(work) = work {
-            self.inbox.push(work);
+            // A closed inbox gives the work back: it goes the way of everything queued when the loop was closed.
+            drop(self.inbox.push(work));
         }
     }
 
@@ -189,10 +190,10 @@ fn close_native(this: &Instance<EventLoop>) -> Result {
         work.extend(core.engine.ready.take_all());
         let watched = core.io.take_all(&mut core.engine.driver);
         let buffer = std::mem::take(&mut core.read_buffer);
-        (work, watched, buffer)
+        (work, watched, buffer, core.free_handles.take_all())
     });
     // References go only now, outside of the core: dropping them may run Python code.
-    if let Some((work, watched, buffer)) = dropped {
+    if let Some((work, watched, buffer, free_handles)) = dropped {
         for entry in &work {
             if entry.kind() == crate::work::Kind::Handle {
                 let handle = crate::handle::of_work(entry);
@@ -200,7 +201,7 @@ fn close_native(this: &Instance<EventLoop>) -> Result {
                 drop(handle.call().take());
             }
         }
-        drop((work, watched, buffer));
+        drop((work, watched, buffer, free_handles));
     }
     drop(this.signal_pipe.take());
     if let Some(closed) = this.seat.with(|core| core.engine.driver.close()) {

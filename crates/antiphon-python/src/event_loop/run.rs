@@ -9,7 +9,7 @@ use pyo3::ffi;
 use super::{Core, EventLoop, schedule};
 use crate::ffi::raise::{os_error, runtime_error};
 use crate::ffi::{HeapType, Instance, Owned, Raised, Result, call, detached, raise};
-use crate::handle::of_work;
+use crate::handle::{self, of_work};
 use crate::method_noargs;
 use crate::names::{import, names};
 use crate::work::{Kind, Work};
@@ -132,7 +132,9 @@ impl Host for Turns<'_> {
                 if self.this.debug() {
                     return self.run_debug(work);
                 }
-                of_work(&work).run()
+                let outcome = of_work(&work).run();
+                handle::retire(self.this, work);
+                outcome
             }
             Kind::ArmTimer => {
                 schedule::arm_from_inbox(self.this, work.into_object());

@@ -8,7 +8,7 @@ use pyo3::ffi;
 use super::EventLoop;
 use crate::ffi::raise::type_error;
 use crate::ffi::{Args, HeapType, Instance, Owned, Raised, Result, call, call_method};
-use crate::handle::{Call, call_from_args, new_handle, new_timer, reference};
+use crate::handle::{call_from_args, new_timer, queue, reference};
 use crate::method;
 use crate::method_noargs;
 use crate::names::{import, names};
@@ -40,14 +40,6 @@ impl Instance<EventLoop> {
         Ok(Monotonic.now().as_ns() as f64 / NS_PER_SECOND)
     }
 
-    /// Queues `call` and gives its handle.
-    #[inline(always)]
-    pub fn queue(&self, call: Call) -> Result {
-        let handle = new_handle(self, call)?;
-        self.push(Work::new(Kind::Handle, handle.clone()));
-        Ok(handle)
-    }
-
     /// Puts a timer's handle into the heap, or into the inbox when another thread has the seat.
     #[inline(always)]
     pub fn arm(&self, handle: &Owned, when: f64) {
@@ -61,7 +53,7 @@ impl Instance<EventLoop> {
             }
             None => {
                 drop(work);
-                self.inbox.push(Work::new(Kind::ArmTimer, handle.clone()));
+                drop(self.inbox.push(Work::new(Kind::ArmTimer, handle.clone())));
             }
         }
     }
@@ -85,7 +77,7 @@ fn call_soon(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     if this.debug() {
         this.check_entry(args.positional()[0], "call_soon", false)?;
     }
-    this.queue(call_from_args(&args, 0)?)
+    queue(this, call_from_args(&args, 0)?)
 }
 
 fn call_soon_threadsafe(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
@@ -94,7 +86,7 @@ fn call_soon_threadsafe(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     if this.debug() {
         this.check_entry(args.positional()[0], "call_soon_threadsafe", true)?;
     }
-    this.queue(call_from_args(&args, 0)?)
+    queue(this, call_from_args(&args, 0)?)
 }
 
 fn call_later(this: &Instance<EventLoop>, args: Args<'_>) -> Result {

@@ -163,6 +163,23 @@ impl<T: Payload> Instance<T> {
         }
     }
 
+    /// Whether somebody refers to the object weakly.
+    #[inline(always)]
+    pub fn has_weak_references(&self) -> bool {
+        !self.weak_references.is_null()
+    }
+
+    /// Clears weak references, and calls their callbacks.
+    /// # Safety
+    /// Called from the dealloc slot, before the payload goes.
+    #[inline(always)]
+    pub unsafe fn clear_weak_references(&self) {
+        if self.has_weak_references() {
+            // SAFETY: by the caller's word.
+            unsafe { ffi::PyObject_ClearWeakRefs(self.as_ptr()) };
+        }
+    }
+
     /// The dealloc slot's common part: drops the payload in place. The caller frees the memory.
     /// # Safety
     /// Called once, from the dealloc slot, after untracking.

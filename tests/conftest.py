@@ -5,7 +5,7 @@ import gc
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -15,8 +15,10 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 from support.audit import Audit
 from support.loops import LOOP_NAMES, loop_class_named, loop_factory_named
+from support.net import Link, connect_recorder, stream_pair, tcp_pair
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+CALL_FAILED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,9 +31,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "loops(*names): runs on these loops alone; the reason stands beside it")
     config.addinivalue_line(
-        "markers", "asyncio_lacks(when, reason): where `when` holds, asyncio itself fails this; skipped there, and said"
+        "markers", "loops(*names): runs on these loops alone; the reason stands beside it"
+    )
+    config.addinivalue_line(
+        "markers",
+        "asyncio_lacks(when, reason): where `when` holds, asyncio itself fails this; skipped there, and said",
     )
 
 
@@ -81,14 +86,31 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call":
+        item.stash[CALL_FAILED] = report.failed
+    return report
+
+
 @pytest.fixture(autouse=True)
-def audit() -> Iterator[Audit]:
-    """The audit of this test (`support.audit`); also the way to take out what a test provoked on purpose."""
+def audit(request: pytest.FixtureRequest) -> Iterator[Audit]:
+    """The audit of this test (`support.audit`), and the way to take out what a test provokes.
+
+    A test that failed is not audited: what it left open is a consequence, and the frames of its
+    traceback hold it. They go before the next test is measured.
+    """
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        sys.__dict__.pop(name, None)
     gc.collect()
     with Audit() as audit:
         yield audit
         findings = audit.findings()
-    assert not findings, "\n".join(findings)
+    if not request.node.stash.get(CALL_FAILED, False):
+        assert not findings, "\n".join(findings)
 
 
 @pytest.fixture
@@ -111,7 +133,9 @@ def loop_class(loop_name: str) -> type[asyncio.AbstractEventLoop]:
 
 
 @pytest.fixture
-def loop(loop_factory: LoopFactory) -> Iterator[asyncio.AbstractEventLoop]:
+def loop(
+    loop_factory: LoopFactory, request: pytest.FixtureRequest
+) -> Iterator[asyncio.AbstractEventLoop]:
     """A new loop, closed after the test, which must leave no task unfinished."""
     loop = loop_factory()
     yield loop
@@ -127,7 +151,8 @@ def loop(loop_factory: LoopFactory) -> Iterator[asyncio.AbstractEventLoop]:
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
-    assert not unfinished, f"tasks left unfinished: {unfinished}"
+    if not request.node.stash.get(CALL_FAILED, False):
+        assert not unfinished, f"tasks left unfinished: {unfinished}"
 
 
 @pytest.fixture
@@ -136,3 +161,17 @@ def faults(loop: asyncio.AbstractEventLoop) -> list[dict[str, Any]]:
     contexts: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: contexts.append(context))
     return contexts
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def link(loop: asyncio.AbstractEventLoop, request: pytest.FixtureRequest) -> Iterator[Link]:
+    """A transport over TCP and over a Unix socket, with the raw socket at its other end."""
+    near, far = tcp_pair() if request.param == "tcp" else stream_pair()
+    link = Link(loop, *loop.run_until_complete(connect_recorder(loop, near)), far)
+    yield link
+    far.close()
+    if "connection_lost" not in link.protocol.events:
+        link.transport.abort()
+        loop.run_until_complete(link.protocol.happened("connection_lost"))
+    assert link.protocol.events.count("connection_lost") == 1
+    assert link.protocol.events[-1] == "connection_lost"

@@ -5,6 +5,7 @@ import gc
 import sys
 
 import pytest
+
 from support.loops import run_ready
 from support.net import turns
 

@@ -8,6 +8,7 @@ import threading
 import warnings
 
 import pytest
+
 from support.audit import Audit
 
 

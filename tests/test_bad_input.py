@@ -13,6 +13,7 @@ import tempfile
 import threading
 
 import pytest
+
 from support.loops import run_ready
 from support.net import BufferedRecorder, Recorder, connect_recorder, io_barrier, stream_pair
 

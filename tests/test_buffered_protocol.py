@@ -4,6 +4,7 @@ import array
 import socket
 
 import pytest
+
 from support.net import BufferedRecorder, connect_recorder, io_barrier, pattern, stream_pair
 
 MEGABYTE = 1 << 20

@@ -6,6 +6,7 @@ import gc
 import weakref
 
 import pytest
+
 from support.loops import run_ready
 
 

@@ -9,13 +9,12 @@ import threading
 import time
 
 import pytest
+
 from support.children import run_child
 from support.loops import run_ready
 from support.net import connect_recorder, stream_pair
 
-WRONG_THREAD = (
-    "^Non-thread-safe operation invoked on an event loop other than the current one$"
-)
+WRONG_THREAD = "^Non-thread-safe operation invoked on an event loop other than the current one$"
 
 
 @pytest.fixture

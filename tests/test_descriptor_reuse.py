@@ -10,6 +10,7 @@ import os
 import socket
 
 import pytest
+
 from support.net import (
     BufferedRecorder,
     Echo,

@@ -8,6 +8,7 @@ import re
 import sys
 
 import pytest
+
 from support.loops import run_ready
 
 runs_in_context = sys.version_info >= (3, 12)  # handlers run in the context of what failed

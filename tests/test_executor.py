@@ -9,6 +9,7 @@ import threading
 import weakref
 
 import pytest
+
 from support.net import turns
 
 has_timeout = sys.version_info >= (3, 12)  # shutdown_default_executor(timeout) came with 3.12

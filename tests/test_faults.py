@@ -10,8 +10,17 @@ import gc
 import socket
 
 import pytest
+
 from support.children import run_child
-from support.net import Echo, Recorder, connect_recorder, io_barrier, others_done, stream_pair, turns
+from support.net import (
+    Echo,
+    Recorder,
+    connect_recorder,
+    io_barrier,
+    others_done,
+    stream_pair,
+    turns,
+)
 
 
 class Fault(Exception):

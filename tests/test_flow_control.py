@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from support.net import Recorder, connect_recorder, io_barrier, stream_pair
 
 MEGABYTE = 1 << 20
@@ -94,7 +95,10 @@ async def test_resume_comes_at_the_low_mark_not_before(loop, ends):
     transport.set_write_buffer_limits(high=8 * MEGABYTE, low=low)
     seen = []
     note = protocol.note
-    protocol.note = lambda event: (seen.append((event, transport.get_write_buffer_size())), note(event))
+    protocol.note = lambda event: (
+        seen.append((event, transport.get_write_buffer_size())),
+        note(event),
+    )
     transport.write(bytes(MORE_THAN_FITS))
     await drain_from(loop, far, transport)
     await io_barrier(loop)

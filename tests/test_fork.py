@@ -1,6 +1,7 @@
 """Loops and `fork`: parent and child must not disturb each other."""
 
 import pytest
+
 from support.children import run_child
 
 # The tests fork inside programs of their own: the tests' process has threads at times, and Python

@@ -16,6 +16,7 @@ import threading
 import weakref
 
 import pytest
+
 from support.audit import native_thread_count, open_descriptors
 from support.loops import run_ready
 from support.net import (
@@ -166,9 +167,7 @@ async def faulty_transports(loop, sentinel):
 
 async def servers(loop, sentinel):
     server = await loop.create_server(Echo, "127.0.0.1", 0)
-    transport, protocol = await loop.create_connection(
-        Recorder, *server.sockets[0].getsockname()
-    )
+    transport, protocol = await loop.create_connection(Recorder, *server.sockets[0].getsockname())
     protocol.sentinel = sentinel
     transport.write(b"ping")
     assert await protocol.received(4) == b"ping"

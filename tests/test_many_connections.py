@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 import pytest
+
 from support.net import (
     BufferedRecorder,
     Echo,

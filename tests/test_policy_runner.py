@@ -6,6 +6,7 @@ import sys
 import warnings
 
 import pytest
+
 from support.children import run_child
 
 has_policies = sys.version_info < (3, 16)
@@ -178,10 +179,8 @@ class TestPolicy:
     def policy(self, loop_name, package):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # policies go with 3.16
-            if loop_name == "asyncio":
-                made = asyncio.DefaultEventLoopPolicy()
-            else:
-                made = package.EventLoopPolicy()
+            own = loop_name == "antiphon"
+            made = package.EventLoopPolicy() if own else asyncio.DefaultEventLoopPolicy()
             asyncio.set_event_loop_policy(made)
             yield made
             asyncio.set_event_loop_policy(None)
@@ -232,4 +231,4 @@ def test_package_names_what_the_documentation_names(package, expected_class):
     assert type(loop) is package.Loop is expected_class
     loop.close()
     with pytest.raises(AttributeError):
-        package.no_such_name  # noqa: B018
+        package.no_such_name

@@ -6,6 +6,7 @@ import os
 import socket
 
 import pytest
+
 from support.loops import run_ready
 from support.net import connect_recorder, io_barrier, stream_pair, turns
 

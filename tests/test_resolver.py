@@ -144,9 +144,7 @@ async def test_literal_is_answered_without_a_thread(loop):
     before = threading.active_count()
     for host in ("127.0.0.1", "::1"):
         assert await loop.getaddrinfo(host, 80, type=socket.SOCK_STREAM)
-    assert await loop.getnameinfo(
-        ("127.0.0.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-    )
+    assert await loop.getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
     assert threading.active_count() == before
 
 

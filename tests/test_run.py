@@ -7,6 +7,7 @@ import threading
 import weakref
 
 import pytest
+
 from support.loops import run_ready
 
 CLOSED = "^Event loop is closed$"
@@ -14,7 +15,8 @@ CLOSED = "^Event loop is closed$"
 # 3.12 and 3.13 run the clean-up of a run also when entering it was refused: it unsets the running loop of the thread
 # and makes the loop that another thread runs look idle (mended in 3.14).
 refused_entry_is_harmless = pytest.mark.asyncio_lacks(
-    when=(3, 12) <= sys.version_info < (3, 14), reason="asyncio 3.12 and 3.13 clean up after a run that never began"
+    when=(3, 12) <= sys.version_info < (3, 14),
+    reason="asyncio 3.12 and 3.13 clean up after a run that never began",
 )
 
 
@@ -162,9 +164,13 @@ def test_entering_a_second_loop_in_the_thread_is_refused(loop, loop_factory):
     async def main():
         inner = answer()
         try:
-            with pytest.raises(RuntimeError, match="^Cannot run the event loop while another loop is running$"):
+            with pytest.raises(
+                RuntimeError, match="^Cannot run the event loop while another loop is running$"
+            ):
                 other.run_until_complete(inner)
-            with pytest.raises(RuntimeError, match="^Cannot run the event loop while another loop is running$"):
+            with pytest.raises(
+                RuntimeError, match="^Cannot run the event loop while another loop is running$"
+            ):
                 other.run_forever()
         finally:
             inner.close()

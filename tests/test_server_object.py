@@ -8,6 +8,7 @@ import sys
 import weakref
 
 import pytest
+
 from support.net import Echo, Recorder, io_barrier, others_done
 
 # Before 3.12.1 `wait_closed` returned at once when the server was closed, connections or not.
@@ -236,9 +237,7 @@ async def test_server_keeps_no_connection_alive(loop, server, connections):
 
 async def test_connections_of_an_echo_server_outlive_its_close(loop):
     server = await loop.create_server(Echo, "127.0.0.1", 0)
-    transport, protocol = await loop.create_connection(
-        Recorder, *server.sockets[0].getsockname()
-    )
+    transport, protocol = await loop.create_connection(Recorder, *server.sockets[0].getsockname())
     transport.write(b"one")
     assert await protocol.received(3) == b"one"
     server.close()

@@ -6,6 +6,7 @@ import signal
 import threading
 
 import pytest
+
 from support.children import Child
 from support.loops import run_ready
 from support.threads import wait_until_polling

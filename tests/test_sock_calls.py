@@ -6,6 +6,7 @@ import socket
 import tempfile
 
 import pytest
+
 from support.net import (
     closed_port,
     connect_recorder,

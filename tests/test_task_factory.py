@@ -5,6 +5,7 @@ import contextvars
 import sys
 
 import pytest
+
 from support.net import turns
 
 has_eager_factory = sys.version_info >= (3, 12)

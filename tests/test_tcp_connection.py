@@ -7,7 +7,16 @@ import ssl
 import sys
 
 import pytest
-from support.net import HAS_IPV6, Echo, Recorder, closed_port, listening_socket, others_done, stream_pair
+
+from support.net import (
+    HAS_IPV6,
+    Echo,
+    Recorder,
+    closed_port,
+    listening_socket,
+    others_done,
+    stream_pair,
+)
 
 SUPPORT = pathlib.Path(__file__).parent / "support"
 
@@ -34,7 +43,13 @@ def resolved(monkeypatch):
             if isinstance(address, Exception):
                 raise address
         return [
-            (socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
+            (
+                socket.AF_INET6 if ":" in address[0] else socket.AF_INET,
+                socket.SOCK_STREAM,
+                6,
+                "",
+                address,
+            )
             for address in addresses
         ]
 
@@ -140,9 +155,7 @@ async def test_family_that_does_not_fit_the_literal_is_an_error(loop, listener):
 
 async def test_flags_reach_the_resolver(loop):
     with pytest.raises(socket.gaierror) as caught:
-        await loop.create_connection(
-            Recorder, "a-name.invalid", 80, flags=socket.AI_NUMERICHOST
-        )
+        await loop.create_connection(Recorder, "a-name.invalid", 80, flags=socket.AI_NUMERICHOST)
     assert caught.value.errno == socket.EAI_NONAME
 
 
@@ -165,9 +178,10 @@ async def test_sock_is_adopted_as_it_is(loop):
 
 
 async def test_sock_must_be_a_stream(loop):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        with pytest.raises(ValueError, match=r"^A Stream Socket was expected, got <socket"):
-            await loop.create_connection(Recorder, sock=sock)
+    words = r"^A Stream Socket was expected, got <socket"
+    datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with datagram as sock, pytest.raises(ValueError, match=words):
+        await loop.create_connection(Recorder, sock=sock)
 
 
 async def test_host_and_sock_together_are_refused(loop, listener):
@@ -180,9 +194,7 @@ async def test_host_and_sock_together_are_refused(loop, listener):
 
 
 async def test_neither_host_nor_sock_is_refused(loop):
-    with pytest.raises(
-        ValueError, match="^host and port was not specified and no sock specified$"
-    ):
+    with pytest.raises(ValueError, match="^host and port was not specified and no sock specified$"):
         await loop.create_connection(Recorder)
 
 
@@ -197,11 +209,13 @@ async def test_tls_arguments_without_tls_are_refused(loop):
 
 
 async def test_tls_over_a_given_sock_needs_a_server_hostname(loop):
-    with socket.socket() as sock:
-        with pytest.raises(
+    with (
+        socket.socket() as sock,
+        pytest.raises(
             ValueError, match="^You must set server_hostname when using ssl without a host$"
-        ):
-            await loop.create_connection(Recorder, sock=sock, ssl=True)
+        ),
+    ):
+        await loop.create_connection(Recorder, sock=sock, ssl=True)
 
 
 async def test_local_addr_is_what_the_peer_sees(loop, listener):

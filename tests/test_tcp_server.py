@@ -4,6 +4,7 @@ import socket
 import sys
 
 import pytest
+
 from support.net import (
     HAS_IPV6,
     Echo,
@@ -159,9 +160,10 @@ async def test_sock_that_does_not_listen_yet_is_made_to(loop):
 
 
 async def test_sock_must_be_a_stream(loop):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        with pytest.raises(ValueError, match=r"^A Stream Socket was expected, got <socket"):
-            await loop.create_server(Echo, sock=sock)
+    words = r"^A Stream Socket was expected, got <socket"
+    datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with datagram as sock, pytest.raises(ValueError, match=words):
+        await loop.create_server(Echo, sock=sock)
 
 
 async def test_host_and_sock_together_are_refused(loop):

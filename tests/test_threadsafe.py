@@ -6,6 +6,7 @@ import contextvars
 import threading
 
 import pytest
+
 from support.threads import wait_until_polling
 
 
@@ -67,7 +68,9 @@ def test_calls_of_many_threads_all_run_and_keep_each_threads_order(loop):
 
 def test_calls_made_while_the_loop_rests_run_when_it_is_entered(loop):
     ran = []
-    thread = threading.Thread(target=lambda: [loop.call_soon_threadsafe(ran.append, n) for n in range(10)])
+    thread = threading.Thread(
+        target=lambda: [loop.call_soon_threadsafe(ran.append, n) for n in range(10)]
+    )
     thread.start()
     thread.join(5)
     assert ran == []
@@ -198,7 +201,9 @@ def test_run_coroutine_threadsafe_gives_result_exception_and_cancellation(loop):
 async def test_future_set_through_the_loop_wakes_the_task(loop):
     for number in range(50):
         future = loop.create_future()
-        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(future.set_result, number))
+        thread = threading.Thread(
+            target=loop.call_soon_threadsafe, args=(future.set_result, number)
+        )
         thread.start()
         assert await future == number
         thread.join(5)

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from support.loops import run_ready
 
 

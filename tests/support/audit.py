@@ -87,7 +87,9 @@ class Audit:
 
     def _note_unraisable(self, unraisable: "sys.UnraisableHookArgs") -> None:
         # Text only: keeping the exception would keep its frames, and with them what the test has to see collected.
-        self.unraisable.append(f"{unraisable.err_msg or 'Exception ignored in'}: {unraisable.exc_value!r}")
+        self.unraisable.append(
+            f"{unraisable.err_msg or 'Exception ignored in'}: {unraisable.exc_value!r}"
+        )
 
     def take_log(self, pattern: str, level: int | None = None) -> logging.LogRecord:
         """Takes out the one record of asyncio's logger whose text matches.
@@ -129,24 +131,38 @@ class Audit:
         self.warnings[:] = [
             warning
             for warning in self.warnings
-            if not (issubclass(warning.category, category) and re.search(pattern, str(warning.message)))
+            if not (
+                issubclass(warning.category, category) and re.search(pattern, str(warning.message))
+            )
         ]
 
     def take_unraisable(self, pattern: str) -> str:
         """Takes out the one unraisable exception whose text matches `pattern`; fails if it is not exactly one."""
         found = [text for text in self.unraisable if re.search(pattern, text)]
-        assert len(found) == 1, f"{len(found)} unraisable exceptions match {pattern!r} in {self.unraisable}"
+        assert len(found) == 1, (
+            f"{len(found)} unraisable exceptions match {pattern!r} in {self.unraisable}"
+        )
         self.unraisable.remove(found[0])
         return found[0]
 
     def findings(self) -> list[str]:
         """Says what the test left behind, one line a finding; an empty list is a clean test."""
-        found = [f"event loop left open: {loop!r}" for loop in list(self.loops) if not loop.is_closed()]
+        found = [
+            f"event loop left open: {loop!r}" for loop in list(self.loops) if not loop.is_closed()
+        ]
         gc.collect()
         found += self._thread_findings()
         now = open_descriptors()
-        found += [f"descriptor {fd} left open: {name}" for fd, name in now.items() if fd not in self.descriptors]
-        found += [f"descriptor {fd} closed: {name}" for fd, name in self.descriptors.items() if fd not in now]
+        found += [
+            f"descriptor {fd} left open: {name}"
+            for fd, name in now.items()
+            if fd not in self.descriptors
+        ]
+        found += [
+            f"descriptor {fd} closed: {name}"
+            for fd, name in self.descriptors.items()
+            if fd not in now
+        ]
         found += [
             f"unexpected log record: {record.levelname} {record.getMessage()}"
             for record in self.log.records
@@ -167,8 +183,14 @@ class Audit:
             thread.join(max(0.0, deadline - time.monotonic()))
         found = [f"thread left running: {thread.name}" for thread in fresh if thread.is_alive()]
         # A joined thread has left Python but not yet the kernel's list.
-        while native_thread_count() > self.native_threads and time.monotonic() < deadline and not found:
+        while (
+            native_thread_count() > self.native_threads
+            and time.monotonic() < deadline
+            and not found
+        ):
             time.sleep(0.001)
         if not found and native_thread_count() > self.native_threads:
-            found.append(f"{native_thread_count() - self.native_threads} native threads left running")
+            found.append(
+                f"{native_thread_count() - self.native_threads} native threads left running"
+            )
         return found

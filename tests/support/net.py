@@ -194,3 +194,43 @@ async def connect_recorder(
 ) -> tuple[asyncio.Transport, Any]:
     """Puts a connected socket under a transport; gives the transport and its protocol."""
     return await loop.create_connection(factory, sock=sock)
+
+
+def reset(sock):
+    """Closes a TCP socket so that the peer gets a reset (SO_LINGER with zero seconds)."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    sock.close()
+
+
+class Link:
+    """A transport with its recording protocol, and the raw socket at the other end."""
+
+    def __init__(self, loop, transport, protocol, far):
+        self.loop = loop
+        self.transport = transport
+        self.protocol = protocol
+        self.far = far
+
+    async def read(self, size):
+        """Reads exactly `size` bytes at the far end."""
+        got = bytearray()
+        while len(got) < size:
+            chunk = await self.loop.sock_recv(self.far, size - len(got))
+            assert chunk, f"end of file after {len(got)} of {size} bytes"
+            got += chunk
+        return bytes(got)
+
+    async def read_to_end(self):
+        """Reads at the far end until end of file."""
+        got = bytearray()
+        while chunk := await self.loop.sock_recv(self.far, (1 << 20)):
+            got += chunk
+        return bytes(got)
+
+    async def fill(self):
+        """Writes more than the kernel takes, so that data stays with the transport; gives the data."""
+        data = pattern(99, 16 << 20)
+        self.transport.write(data)
+        await io_barrier(self.loop)
+        assert self.transport.get_write_buffer_size() > 0
+        return data

@@ -1,52 +1,54 @@
 //! The end of an operation: the cycle collector's slots, and the warning for one that nobody awaited.
 //!
-//! Operations are tracked: one that waits is in a cycle with its future and the task that runs it, and only the loop's
+//! Operations are tracked: one that waits is in a cycle with its waiter and the task that runs it, and only the loop's
 //! table, which the loop's own traversal visits, keeps that alive.
 
 use std::ffi::{c_int, c_void};
+use std::iter;
 
 use pyo3::ffi;
 
 use crate::ffi::raise;
-use crate::ffi::{Instance, Raised, Result};
+use crate::ffi::{Instance, Owned, Raised, Result};
 
 use super::operation::{Phase, SocketOperation};
 
 /// `tp_traverse`.
 pub unsafe extern "C" fn traverse(
     object: *mut ffi::PyObject,
-    visit: ffi::visitproc,
+    visitor: ffi::visitproc,
     arg: *mut c_void,
 ) -> c_int {
-    // SAFETY: F2, and `visit` is the collector's own. The parts of a running operation are on a stack, which keeps them
+    // SAFETY: F2, and `visitor` is the collector's own. The parts of a running operation are on a stack, which keeps them
     // alive without the collector's leave (O2).
     unsafe {
         let this = Instance::<SocketOperation>::from_ptr(object);
-        let visit_all = |objects: &[*mut ffi::PyObject]| {
-            objects.iter().map(|object| visit(*object, arg)).find(|status| *status != 0).unwrap_or(0)
-        };
-        let status = visit_all(&[ffi::Py_TYPE(object).cast(), this.owner.as_ptr()]);
-        if status != 0 {
+        let visit = |object: *mut ffi::PyObject| visitor(object, arg);
+        let status = [ffi::Py_TYPE(object).cast(), this.owner.as_ptr()]
+            .into_iter()
+            .map(visit)
+            .find(|status| *status != 0);
+        if let Some(status) = status {
             return status;
         }
         this.phase.with(|phase| match phase {
             Phase::Created(request) => {
-                let status = visit_all(&[request.socket.as_ptr()]);
-                let given = request.arguments.iter().flatten();
-                if status != 0 {
-                    status
-                } else {
-                    given.map(|value| visit(value.as_ptr(), arg)).find(|status| *status != 0).unwrap_or(0)
-                }
+                let given = request.arguments.iter().flatten().map(Owned::as_ptr);
+                iter::once(request.socket.as_ptr())
+                    .chain(given)
+                    .map(visit)
+                    .find(|status| *status != 0)
+                    .unwrap_or(0)
             }
             Phase::Waiting(waiting) => {
-                let status = visit_all(&[
-                    waiting.socket.object().as_ptr(),
-                    waiting.future.as_ptr(),
-                    waiting.iterator.as_ptr(),
-                ]);
+                let outcome = waiting.outcome.as_ref().map(|outcome| match outcome {
+                    Ok(object) | Err(object) => object.as_ptr(),
+                });
+                let objects = [waiting.socket.object().as_ptr(), waiting.waiter.object().as_ptr()];
+                let status =
+                    objects.into_iter().chain(outcome).map(visit).find(|status| *status != 0).unwrap_or(0);
                 match &waiting.action {
-                    Some(action) if status == 0 => action.traverse(visit, arg),
+                    Some(action) if status == 0 => action.traverse(visitor, arg),
                     _ => status,
                 }
             }

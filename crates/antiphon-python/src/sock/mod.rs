@@ -18,7 +18,7 @@
 //! |---|---|
 //! | [`operation`] | the awaitable: its phases and the coroutine protocol |
 //! | [`collect`] | its end: the cycle collector, "never awaited" |
-//! | [`future`] | the future that it yields from while it waits |
+//! | [`waiter`] | what its task blocks on while it waits |
 //! | [`action`] | what is to be done, and one try of it |
 //! | [`receive`], [`send`], [`connect`], [`accept`] | the tries, by system calls |
 //! | [`by_method`] | the tries for sockets of other classes, by their own methods |
@@ -32,12 +32,12 @@ pub mod buffer;
 pub mod by_method;
 pub mod collect;
 pub mod connect;
-pub mod future;
 pub mod operation;
 pub mod receive;
 pub mod send;
 pub mod socket;
 pub mod system;
+pub mod waiter;
 
 use crate::event_loop::EventLoop;
 use crate::ffi::{Args, HeapType, Instance, Owned, Result};
@@ -145,6 +145,6 @@ pub fn add_methods(kind: HeapType) -> HeapType {
 /// Makes the types.
 pub fn load(module: &Owned) -> Result<()> {
     socket::load()?;
-    future::load()?;
+    waiter::load(module)?;
     operation::load(module)
 }

@@ -16,7 +16,9 @@ use pyo3::ffi;
 
 use crate::event_loop::EventLoop;
 use crate::ffi::raise::{self, runtime_error, type_error, value_error};
-use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call_method, guard_int};
+use crate::ffi::{
+    Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call_method, check, guard_int,
+};
 use crate::io_table::{Direction, Mode};
 use crate::names::names;
 use crate::work::{Kind, Work};
@@ -24,8 +26,8 @@ use crate::{getter, method, method_noargs, method_one, unary_slot};
 
 use super::action::Action;
 use super::collect;
-use super::future::{self, Step};
 use super::socket::Socket;
+use super::waiter::{self, WaiterRef};
 
 /// Which of the loop's methods made the operation.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -75,14 +77,22 @@ pub struct Request {
 pub struct Waiting {
     /// What it waits for.
     pub socket: Socket,
-    /// What is to be done; none once that is done and only the task's next step is missing.
+    /// What is to be done; none once that is done.
     pub action: Option<Action>,
-    /// Who wakes the task.
-    pub future: Owned,
-    /// The future's `__await__()`.
-    pub iterator: Owned,
+    /// How it ended: the value, or the exception. None as long as it did not.
+    pub outcome: Option<std::result::Result<Owned, Owned>>,
+    /// What the task blocks on.
+    pub waiter: WaiterRef,
     /// The number under which the loop's table has it (O1).
     watched: Option<RawFd>,
+}
+
+/// What one step gave.
+enum Step {
+    /// It waits for this.
+    Yielded(Owned),
+    /// It is finished.
+    Returned(Owned),
 }
 
 /// Where in its life an operation is.
@@ -164,7 +174,7 @@ impl Instance<SocketOperation> {
                 }
                 self.start(request)
             }
-            Phase::Waiting(waiting) => self.resume(waiting, value),
+            Phase::Waiting(waiting) => self.resume(waiting),
             Phase::Running => Err(already_executing()),
             Phase::Finished => Err(self.already_awaited()),
         }
@@ -189,27 +199,26 @@ impl Instance<SocketOperation> {
 
     #[inline]
     fn begin_wait(&self, socket: Socket, action: Action) -> Result<Step> {
-        let waiting = self.make_future().and_then(|(future, iterator)| {
-            let yielded = future::step(&iterator, Owned::none().as_ptr())?;
-            let fd = socket.descriptor_to_watch()?;
-            self.owner().check_no_transport(fd)?;
+        let begun = self.prepare_wait(&socket).and_then(|(waiter, fd)| {
+            let yielded = waiter.object().clone();
             // From here on an event may come, on another thread if this one does not run the loop.
-            let waiting = Waiting { socket, action: Some(action), future, iterator, watched: Some(fd) };
+            let waiting = Waiting { socket, action: Some(action), outcome: None, waiter, watched: Some(fd) };
             self.enter(Phase::Waiting(waiting));
             self.watch(fd)?;
-            Ok(yielded)
+            Ok(Step::Yielded(yielded))
         });
-        if waiting.is_err() {
+        if begun.is_err() {
             self.enter(Phase::Finished);
         }
-        waiting
+        begun
     }
 
     #[inline]
-    fn make_future(&self) -> Result<(Owned, Owned)> {
-        let future = self.owner().new_future()?;
-        let iterator = future::iterator(&future)?;
-        Ok((future, iterator))
+    fn prepare_wait(&self, socket: &Socket) -> Result<(WaiterRef, RawFd)> {
+        let owner = self.owner();
+        let fd = socket.descriptor_to_watch()?;
+        owner.check_no_transport(fd)?;
+        Ok((waiter::make(owner)?, fd))
     }
 
     #[inline]
@@ -234,20 +243,23 @@ impl Instance<SocketOperation> {
         drop(taken);
     }
 
-    /// A later step: the future knows what became of the wait.
+    /// A later step: the wait is over, or who steps is mistaken.
     #[inline]
-    fn resume(&self, mut waiting: Waiting, value: *mut ffi::PyObject) -> Result<Step> {
-        let outcome = future::step(&waiting.iterator, value);
-        if matches!(outcome, Ok(Step::Yielded(_))) {
-            self.enter(Phase::Waiting(waiting));
-        } else {
-            self.leave(&mut waiting);
-            self.enter(Phase::Finished);
-        }
+    fn resume(&self, mut waiting: Waiting) -> Result<Step> {
+        let outcome = match waiting.outcome.take() {
+            Some(Ok(value)) => Ok(Step::Returned(value)),
+            Some(Err(exception)) => Err(raise::restore(exception)),
+            None => Err(match waiting.waiter.check_not_cancelled() {
+                Ok(()) => runtime_error("await wasn't used with future"),
+                Err(raised) => raised,
+            }),
+        };
+        self.leave(&mut waiting);
+        self.enter(Phase::Finished);
         outcome
     }
 
-    /// The descriptor is ready: tries again, and wakes the task if that is done.
+    /// The descriptor is ready: tries again, and wakes the task if that is done. On the loop's thread only.
     ///
     /// # Errors
     /// `KeyboardInterrupt` and `SystemExit` only.
@@ -256,54 +268,60 @@ impl Instance<SocketOperation> {
         let mut waiting = match self.phase.replace(Phase::Running) {
             Phase::Waiting(waiting) => waiting,
             other => {
-                // Closed or cancelled while the event was under way.
+                // Closed while the event was under way.
                 self.enter(other);
                 return Ok(());
             }
         };
         // The event took the wait with it.
         waiting.watched = None;
-        let outcome = self.retry(&mut waiting);
-        let (future, watched) = (waiting.future.clone(), waiting.watched);
-        self.enter(Phase::Waiting(waiting));
-        match outcome {
-            Ok(Some(value)) => settled(&future, future::set_result(&future, &value)),
-            Ok(None) => match watched.map_or(Ok(()), |fd| self.watch(fd)) {
-                Ok(()) => Ok(()),
-                Err(raised) => self.fail(&future, raised),
-            },
-            Err(raised) => self.fail(&future, raised),
-        }
-    }
-
-    /// One try more. `None`: there is no result; `waiting.watched` says what to wait for now.
-    #[inline]
-    fn retry(&self, waiting: &mut Waiting) -> Result<Option<Owned>> {
-        let Some(action) = waiting.action.as_mut() else {
-            return Ok(None);
-        };
-        if future::is_done(&waiting.future)? {
-            // Cancelled; the task's next step, which is queued, will say so.
-            return Ok(None);
-        }
-        let outcome = action.attempt(self.owner(), &waiting.socket);
-        match &outcome {
-            Ok(None) => waiting.watched = Some(waiting.socket.descriptor_to_watch()?),
+        let waiter = waiting.waiter.clone();
+        // A cancelled one does nothing more: its task's next step, which is queued, throws.
+        let tried = if waiter.is_pending() { self.retry(&mut waiting) } else { Ok(()) };
+        let left = tried.or_else(|raised| self.note_failure(&mut waiting, raised));
+        if waiting.outcome.is_some() {
             // The data goes back to its owner now, not when the task gets its turn.
-            _ => waiting.action = None,
+            waiting.action = None;
         }
-        outcome
+        let done = waiting.outcome.is_some();
+        self.enter(Phase::Waiting(waiting));
+        left?;
+        if done { waiter.wake() } else { Ok(()) }
     }
 
+    #[inline]
+    fn retry(&self, waiting: &mut Waiting) -> Result<()> {
+        let Some(action) = waiting.action.as_mut() else {
+            return Ok(());
+        };
+        match action.attempt(self.owner(), &waiting.socket)? {
+            Some(value) => waiting.outcome = Some(Ok(value)),
+            None => self.watch_again(waiting)?,
+        }
+        Ok(())
+    }
+
+    fn watch_again(&self, waiting: &mut Waiting) -> Result<()> {
+        let fd = waiting.socket.descriptor_to_watch()?;
+        self.watch(fd)?;
+        waiting.watched = Some(fd);
+        Ok(())
+    }
+
+    /// What the try raised is the operation's outcome, unless it has to leave the loop: then the wait goes on.
     #[cold]
-    fn fail(&self, future: &Owned, Raised: Raised) -> Result<()> {
+    fn note_failure(&self, waiting: &mut Waiting, Raised: Raised) -> Result<()> {
         let Some(exception) = raise::take() else {
             return Ok(());
         };
-        if raise::leaves_loop(&exception) {
-            return Err(raise::restore(exception));
+        if !raise::leaves_loop(&exception) {
+            waiting.outcome = Some(Err(exception));
+            return Ok(());
         }
-        settled(future, future::set_exception(future, &exception))
+        if let Err(Raised) = self.watch_again(waiting) {
+            drop(raise::take());
+        }
+        Err(raise::restore(exception))
     }
 
     #[cold]
@@ -323,18 +341,6 @@ impl Instance<SocketOperation> {
             })
         }
     }
-}
-
-/// After a future was told: that it was done already may only be the work of what ran during the try.
-fn settled(future: &Owned, outcome: Result<()>) -> Result<()> {
-    if outcome.is_err() {
-        if raise::matches(names().invalid_state_error.as_ptr()) {
-            drop(raise::take());
-        } else {
-            raise::write_unraisable(Some(future));
-        }
-    }
-    Ok(())
 }
 
 #[cold]
@@ -411,51 +417,49 @@ fn send(this: &Instance<SocketOperation>, value: &Owned) -> Result {
 
 fn throw(this: &Instance<SocketOperation>, args: Args<'_>) -> Result {
     args.at_least(1, &["typ"])?;
+    let exception = exception_given(args.positional())?;
     match this.phase.replace(Phase::Running) {
-        Phase::Created(request) => {
-            this.enter(Phase::Finished);
-            drop(request);
-            Err(raise_given(args.positional()))
-        }
-        Phase::Waiting(mut waiting) => {
-            let outcome = args.forward(&waiting.iterator.attr(&names().throw)?);
-            if outcome.is_ok() {
-                this.enter(Phase::Waiting(waiting));
-            } else {
-                this.leave(&mut waiting);
-                this.enter(Phase::Finished);
-            }
-            outcome
-        }
-        Phase::Running => Err(already_executing()),
-        Phase::Finished => Err(this.already_awaited()),
+        Phase::Running => return Err(already_executing()),
+        Phase::Finished => return Err(this.already_awaited()),
+        Phase::Waiting(mut waiting) => this.leave(&mut waiting),
+        Phase::Created(_) => {}
     }
+    this.enter(Phase::Finished);
+    Err(raise::restore(exception))
 }
 
-/// Raises what `throw(type, value, traceback)` or `throw(exception)` names.
-fn raise_given(given: &[*mut ffi::PyObject]) -> Raised {
+/// The exception that `throw(exception)` or `throw(type, value, traceback)` names.
+fn exception_given(given: &[*mut ffi::PyObject]) -> Result {
     let place = |index: usize| given.get(index).copied().unwrap_or(ptr::null_mut());
     // SAFETY: F1; the arguments are alive during the call.
     unsafe {
+        #[cfg(Py_3_12)]
+        if given.len() > 1 {
+            check(ffi::PyErr_WarnEx(
+                ffi::PyExc_DeprecationWarning,
+                c"the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead."
+                    .as_ptr(),
+                1,
+            ))?;
+        }
         let value = Owned::from_optional(place(1));
         if ffi::PyExceptionInstance_Check(given[0]) != 0 {
             if value.is_some() {
-                return type_error("instance exception may not have a separate value");
+                return Err(type_error("instance exception may not have a separate value"));
             }
-            ffi::PyErr_SetObject(ffi::Py_TYPE(given[0]).cast(), given[0]);
-        } else if ffi::PyExceptionClass_Check(given[0]) != 0 {
-            ffi::PyErr_SetObject(given[0], value.as_ref().map_or(ptr::null_mut(), Owned::as_ptr));
-        } else {
-            return type_error("exceptions must be classes or instances deriving from BaseException");
+            return Ok(Owned::from_borrowed(given[0]));
         }
-        if let Some(traceback) = Owned::from_optional(place(2))
-            && let Some(exception) = raise::take()
-        {
-            ffi::PyException_SetTraceback(exception.as_ptr(), traceback.as_ptr());
-            return raise::restore(exception);
+        if ffi::PyExceptionClass_Check(given[0]) == 0 {
+            return Err(type_error("exceptions must be classes or instances deriving from BaseException"));
         }
+        // The interpreter's own rules make an instance of the class and the value.
+        ffi::PyErr_SetObject(given[0], value.as_ref().map_or(ptr::null_mut(), Owned::as_ptr));
+        let exception = raise::take().ok_or_else(|| type_error("throw() needs an exception"))?;
+        if let Some(traceback) = Owned::from_optional(place(2)) {
+            check(ffi::PyException_SetTraceback(exception.as_ptr(), traceback.as_ptr()))?;
+        }
+        Ok(exception)
     }
-    Raised
 }
 
 fn close(this: &Instance<SocketOperation>) -> Result {

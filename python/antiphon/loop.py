@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from antiphon import forking
+from antiphon import debug, forking, reports
 from antiphon.asyncgens import AsyncGens
 from antiphon.sendfile import SockSendfile
 from antiphon.serve import Serve
@@ -34,6 +34,10 @@ from antiphon.unix import UnixStreams
 __all__ = ["Loop"]
 
 T = TypeVar("T")
+
+# Native code calls these by name when something fails. They are imported before: a process that is
+# out of descriptors cannot open their files.
+_CALLED_BY_NAME = (debug, reports)
 
 
 class Loop(

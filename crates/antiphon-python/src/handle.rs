@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use antiphon_engine::TimerKey;
 use pyo3::ffi;
 
+use crate::context::CallContext;
 use crate::event_loop::EventLoop;
 use crate::ffi::instance::Typed;
 use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, raise};
@@ -31,7 +32,7 @@ const IN_TUPLE: u8 = u8::MAX;
 #[derive(Default)]
 pub struct Call {
     callback: Option<Owned>,
-    context: Option<Owned>,
+    context: Option<CallContext>,
     /// How many of the places below are filled, or [`IN_TUPLE`].
     count: u8,
     arguments: Places,
@@ -50,7 +51,7 @@ impl Default for Places {
 impl Call {
     /// Binds `arguments` (borrowed) to `callback`, to be called in `context`.
     #[inline(always)]
-    pub fn new(callback: Owned, arguments: &[*mut ffi::PyObject], context: Owned) -> Result<Self> {
+    pub fn new(callback: Owned, arguments: &[*mut ffi::PyObject], context: CallContext) -> Result<Self> {
         let mut call =
             Self { callback: Some(callback), context: Some(context), count: 0, arguments: Places::default() };
         if arguments.len() <= INLINE {
@@ -66,29 +67,27 @@ impl Call {
         Ok(call)
     }
 
-    /// The filled places: the arguments, or the one tuple that has them.
     #[inline(always)]
     fn filled(&self) -> &[Owned] {
-        let count = if self.count == IN_TUPLE { 1 } else { usize::from(self.count) };
-        // SAFETY: `count` says how many places are filled, and they come first.
-        unsafe { std::slice::from_raw_parts(self.arguments.0.as_ptr().cast::<Owned>(), count) }
+        filled_places(&self.arguments, self.count)
     }
 
     /// Calls the callback in its context. `Ok` also where there is none (cancelled).
     ///
     /// The caller keeps `self` alive during the call: the callback may cancel the handle it came from.
     #[inline(always)]
-    fn run(&self) -> Result<()> {
-        let (Some(callback), Some(context)) = (&self.callback, &self.context) else {
+    fn run(&mut self) -> Result<()> {
+        let (Some(callback), Some(context)) = (&self.callback, &mut self.context) else {
             return Ok(());
         };
+        let context = context.shown().as_ptr();
         // SAFETY: F1. The argument array has a free place in front; borrowed values outlive the call. A context that was
         // entered is left on every path.
         unsafe {
-            if ffi::PyContext_Enter(context.as_ptr()) != 0 {
+            if ffi::PyContext_Enter(context) != 0 {
                 return Err(Raised);
             }
-            let filled = self.filled();
+            let filled = filled_places(&self.arguments, self.count);
             let result = if self.count == IN_TUPLE {
                 ffi::PyObject_Call(callback.as_ptr(), filled[0].as_ptr(), ptr::null_mut())
             } else {
@@ -105,10 +104,10 @@ impl Call {
             };
             if result.is_null() {
                 // Leaving a context needs no exception set; CPython's own `Context.run` does it the same way.
-                ffi::PyContext_Exit(context.as_ptr());
+                ffi::PyContext_Exit(context);
                 return Err(Raised);
             }
-            let left = ffi::PyContext_Exit(context.as_ptr());
+            let left = ffi::PyContext_Exit(context);
             ffi::Py_DECREF(result);
             if left != 0 { Err(Raised) } else { Ok(()) }
         }
@@ -125,26 +124,35 @@ impl Call {
 
     /// Visits what this call refers to, for the collector.
     pub fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
-        for reference in self.callback.iter().chain(self.context.iter()).chain(self.filled()) {
+        for reference in self.callback.iter().chain(self.filled()) {
             // SAFETY: called from a traverse slot with its own visitor.
             let status = unsafe { visit(reference.as_ptr(), arg) };
             if status != 0 {
                 return status;
             }
         }
-        0
+        self.context.as_ref().map_or(0, |context| context.traverse(visit, arg))
     }
 }
 
-impl Clone for Call {
-    fn clone(&self) -> Self {
+/// The filled places: the arguments, or the one tuple that has them.
+#[inline(always)]
+fn filled_places(places: &Places, count: u8) -> &[Owned] {
+    let count = if count == IN_TUPLE { 1 } else { usize::from(count) };
+    // SAFETY: `count` says how many places are filled, and they come first.
+    unsafe { std::slice::from_raw_parts(places.0.as_ptr().cast::<Owned>(), count) }
+}
+
+impl Call {
+    /// The same call again, for a handle that keeps its own.
+    fn duplicate(&mut self) -> Self {
         let mut arguments = Places::default();
         for (place, argument) in arguments.0.iter_mut().zip(self.filled()) {
             place.write(argument.clone());
         }
         Self {
             callback: self.callback.clone(),
-            context: self.context.clone(),
+            context: self.context.as_mut().map(|context| CallContext::given(context.shown().clone())),
             count: self.count,
             arguments,
         }
@@ -420,7 +428,7 @@ impl Instance<Handle> {
         if self.repeats.load(Ordering::Relaxed) {
             return self.run_readable();
         }
-        let call = self.call.take();
+        let mut call = self.call.take();
         match call.run() {
             Ok(()) => Ok(()),
             Err(Raised) => self.report(call),
@@ -430,7 +438,7 @@ impl Instance<Handle> {
     /// [`Self::run`] that leaves the call readable meanwhile: for readers and writers, and for debug mode, whose reports
     /// of slow callbacks show it.
     pub fn run_readable(&self) -> Result<()> {
-        let call = self.call.get();
+        let mut call = self.call.with(Call::duplicate);
         match call.run() {
             Ok(()) => Ok(()),
             Err(Raised) => self.report(call),
@@ -445,7 +453,7 @@ impl Instance<Handle> {
     }
 
     #[cold]
-    fn report(&self, call: Call) -> Result<()> {
+    fn report(&self, mut call: Call) -> Result<()> {
         let Some(exception) = raise::take() else {
             return Ok(());
         };
@@ -453,7 +461,7 @@ impl Instance<Handle> {
             return Err(raise::restore(exception));
         }
         if !self.is_cancelled() {
-            drop(self.call.replace(call.clone()));
+            drop(self.call.replace(call.duplicate()));
         }
         let reported = self.report_with(&call, exception);
         self.finish_run();
@@ -502,7 +510,7 @@ fn when(this: &Instance<Handle>) -> Result {
 }
 
 fn get_context(this: &Instance<Handle>) -> Result {
-    Ok(this.call.with(|call| call.context.clone()).unwrap_or_else(Owned::none))
+    Ok(this.call.with(|call| call.context.as_mut().map(|context| context.shown().clone())).unwrap_or_else(Owned::none))
 }
 
 fn get_callback(this: &Instance<Handle>) -> Result {
@@ -510,7 +518,7 @@ fn get_callback(this: &Instance<Handle>) -> Result {
 }
 
 fn get_args(this: &Instance<Handle>) -> Result {
-    let call = this.call.get();
+    let call = this.call.with(Call::duplicate);
     if call.callback.is_none() { Ok(Owned::none()) } else { call.arguments_tuple() }
 }
 
@@ -690,16 +698,23 @@ pub fn load(module: &Owned) -> Result<()> {
     crate::add_type(module, c"TimerHandle", timer_type())
 }
 
-/// What `call_soon` and its kin share: `callback, *args, context=None` to a call.
+/// Whether so many wait already that contexts of further ones had better be hidden from the collector (X1). Below that
+/// they are gone before the collector comes, and hiding would only cost.
 #[inline(always)]
-pub fn call_from_args(args: &Args<'_>, callback_at: usize) -> Result<Call> {
+pub fn is_crowd(waiting: usize) -> bool {
+    waiting > 512
+}
+
+/// What `call_soon` and its kin share: `callback, *args, context=None` to a call. `crowded`: see [`is_crowd`].
+#[inline(always)]
+pub fn call_from_args(args: &Args<'_>, callback_at: usize, crowded: bool) -> Result<Call> {
     let positional = args.positional();
     let context = if args.has_keywords() { args.only_keyword(&names().context)? } else { None };
     // SAFETY: F1; the values are the caller's living arguments.
     unsafe {
         let context = match context.and_then(|value| Owned::from_optional(*value)) {
-            Some(context) => context,
-            None => Owned::from_new(ffi::PyContext_CopyCurrent())?,
+            Some(context) => CallContext::given(context),
+            None => CallContext::copy_of_current(crowded)?,
         };
         Call::new(Owned::from_borrowed(positional[callback_at]), &positional[callback_at + 1..], context)
     }

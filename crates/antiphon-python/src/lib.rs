@@ -8,6 +8,7 @@
 //! | [`ffi`] | the interpreter's C API in safe words, and the invariants F1–F3 |
 //! | [`seat`] | which thread drives a loop, invariant S1 |
 //! | [`work`] | what the ready queue holds |
+//! | [`context`] | the contexts of callbacks, invariant X1 |
 //! | [`handle`] | `Handle`, `TimerHandle` |
 //! | [`event_loop`] | `LoopBase` |
 //! | [`io_table`] | who waits for which descriptor, invariant T1 |
@@ -15,6 +16,7 @@
 //! | [`sock`] | the `sock_*` operations as awaitables |
 //! | [`transport`] | stream transports and listeners |
 
+pub mod context;
 pub mod event_loop;
 pub mod ffi;
 pub mod handle;

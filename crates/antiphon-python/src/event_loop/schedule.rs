@@ -8,7 +8,7 @@ use pyo3::ffi;
 use super::EventLoop;
 use crate::ffi::raise::type_error;
 use crate::ffi::{Args, HeapType, Instance, Owned, Raised, Result, call, call_method};
-use crate::handle::{call_from_args, new_timer, queue, reference};
+use crate::handle::{call_from_args, is_crowd, new_timer, queue, reference};
 use crate::method;
 use crate::method_noargs;
 use crate::names::{import, names};
@@ -77,7 +77,8 @@ fn call_soon(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     if this.debug() {
         this.check_entry(args.positional()[0], "call_soon", false)?;
     }
-    queue(this, call_from_args(&args, 0)?)
+    let crowded = this.seat.with(|core| is_crowd(core.engine.ready.len())).unwrap_or(false);
+    queue(this, call_from_args(&args, 0, crowded)?)
 }
 
 fn call_soon_threadsafe(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
@@ -86,7 +87,8 @@ fn call_soon_threadsafe(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     if this.debug() {
         this.check_entry(args.positional()[0], "call_soon_threadsafe", true)?;
     }
-    queue(this, call_from_args(&args, 0)?)
+    let crowded = this.seat.with(|core| is_crowd(core.engine.ready.len())).unwrap_or(false);
+    queue(this, call_from_args(&args, 0, crowded)?)
 }
 
 fn call_later(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
@@ -116,7 +118,8 @@ fn schedule_at(this: &Instance<EventLoop>, args: Args<'_>, when: f64, method: &s
     if this.debug() {
         this.check_entry(args.positional()[1], method, false)?;
     }
-    let handle = new_timer(this, call_from_args(&args, 1)?, when)?;
+    let crowded = this.seat.with(|core| is_crowd(core.engine.timers.len())).unwrap_or(false);
+    let handle = new_timer(this, call_from_args(&args, 1, crowded)?, when)?;
     this.arm(&handle, when);
     Ok(handle)
 }

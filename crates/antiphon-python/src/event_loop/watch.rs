@@ -118,7 +118,7 @@ fn add(this: &Instance<EventLoop>, args: Args<'_>, direction: Direction, checked
     }
     this.check_open()?;
     let fd = descriptor(&object)?;
-    let call: Call = call_from_args(&args, 1)?;
+    let call: Call = call_from_args(&args, 1, false)?;
     let handle = new_handle(this, call)?;
     let work = Work::new(Kind::Handle, handle.clone());
     of_work(&work).set_repeats();

@@ -138,7 +138,7 @@ impl Instance<SocketWaiter> {
 
     #[inline]
     fn handle(&self, callback: Callback) -> Result {
-        new_handle(self.owner(), Call::new(callback.function, &[self.as_ptr()], callback.context)?)
+        new_handle(self.owner(), Call::new(callback.function, &[self.as_ptr()], crate::context::CallContext::given(callback.context))?)
     }
 
     fn queue(&self, callback: Callback) {

@@ -51,6 +51,17 @@ class TimerHandle(Handle):
     def __gt__(self, other: TimerHandle) -> bool: ...
     def __ge__(self, other: TimerHandle) -> bool: ...
 
+@final
+class Listener:
+    """Accepts connections for a server."""
+
+    def resume(self) -> None: ...
+
+class StreamTransport(asyncio.Transport):
+    """One connected stream socket."""
+
+    def _force_close(self, exc: BaseException | None) -> None: ...
+
 class LoopBase(asyncio.AbstractEventLoop, metaclass=ABCMeta):
     """The native half of the loop; use `antiphon.Loop`.
 

@@ -32,8 +32,6 @@ class Faults(LoopBase):
     __slots__ = ()
 
     _exception_handler: ExceptionHandler | None = None
-    # The handle that runs just now; known in debug mode only.
-    _current_handle: asyncio.Handle | None = None
 
     def get_exception_handler(self) -> ExceptionHandler | None:
         """Returns the handler set by the program, or None while the default one is in use."""
@@ -60,7 +58,8 @@ class Faults(LoopBase):
                 to it when the running handle knows where it was created.
         """
         exception = context.get("exception")
-        handle = self._current_handle
+        # The handle that runs just now, which the native half knows in debug mode only.
+        handle = getattr(self, "_current_handle", None)
         if "source_traceback" not in context and handle is not None:
             created_at = getattr(handle, "_source_traceback", None)
             if created_at:

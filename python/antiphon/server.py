@@ -13,6 +13,7 @@ Source: Lib/asyncio/base_events.py, "Server objects" of the asyncio documentatio
 """
 
 import asyncio
+import contextvars
 import socket
 import sys
 from asyncio.trsock import TransportSocket
@@ -27,6 +28,9 @@ __all__ = ["Server"]
 
 # Before 3.12.1 wait_closed() of a closed server returned although connections were left.
 _WAITS_FOR_CONNECTIONS = sys.version_info >= (3, 12, 1)
+# From 3.15 on connections see the context variables of the code that made the server, before those
+# of the code that started it.
+_SERVES_IN_CONTEXT_OF_MAKING = sys.version_info >= (3, 15)
 
 
 class Server(asyncio.AbstractServer):
@@ -57,6 +61,7 @@ class Server(asyncio.AbstractServer):
         self._backlog = backlog
         self._make_transport = make_transport
         self._on_socket_closed = on_socket_closed
+        self._context = contextvars.copy_context()
         self._serving = False
         self._serving_forever: asyncio.Future[None] | None = None
         self._clients: dict[int, ref[asyncio.Transport]] = {}  # by id of the transport
@@ -165,10 +170,18 @@ class Server(asyncio.AbstractServer):
         if self._serving or self._sockets is None:
             return
         self._serving = True
+        if not _SERVES_IN_CONTEXT_OF_MAKING:
+            self._context = contextvars.copy_context()
         for sock in self._sockets:
             sock.listen(self._backlog)
-            self._loop._start_accepting(
-                sock, self._protocol_factory, self, self._backlog, self._make_transport
+            # Each connection runs in a copy of the context that this call is made in.
+            self._context.run(
+                self._loop._start_accepting,
+                sock,
+                self._protocol_factory,
+                self,
+                self._backlog,
+                self._make_transport,
             )
 
     def _attach(self, transport: Any) -> None:

@@ -618,7 +618,8 @@ pub struct FreeHandles {
 }
 
 impl FreeHandles {
-    const MOST: usize = 1024;
+    /// Together about a megabyte.
+    const MOST: usize = 4096;
 
     #[inline(always)]
     fn list(&mut self, handle: *mut ffi::PyObject) -> &mut Vec<Owned> {

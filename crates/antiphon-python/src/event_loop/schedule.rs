@@ -77,7 +77,8 @@ fn call_soon(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     if this.debug() {
         this.check_entry(args.positional()[0], "call_soon", false)?;
     }
-    let crowded = this.seat.with(|core| is_crowd(core.engine.ready.len())).unwrap_or(false);
+    // From another thread nobody can tell, and a flood is likely.
+    let crowded = this.seat.with(|core| is_crowd(core.engine.ready.len())).unwrap_or(true);
     queue(this, call_from_args(&args, 0, crowded)?)
 }
 
@@ -87,7 +88,8 @@ fn call_soon_threadsafe(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     if this.debug() {
         this.check_entry(args.positional()[0], "call_soon_threadsafe", true)?;
     }
-    let crowded = this.seat.with(|core| is_crowd(core.engine.ready.len())).unwrap_or(false);
+    // From another thread nobody can tell, and a flood is likely.
+    let crowded = this.seat.with(|core| is_crowd(core.engine.ready.len())).unwrap_or(true);
     queue(this, call_from_args(&args, 0, crowded)?)
 }
 

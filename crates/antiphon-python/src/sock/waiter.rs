@@ -16,11 +16,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::ffi;
 
+use crate::context::CallContext;
 use crate::event_loop::EventLoop;
+use crate::ffi::call::call_with_keywords;
 use crate::ffi::raise::{self, runtime_error, type_error};
-use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, check};
+use crate::ffi::{
+    Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, call_method, check,
+};
 use crate::handle::{Call, new_handle, of_work};
-use crate::names::names;
+use crate::names::{import, names};
 use crate::work::{Kind, Work};
 use crate::{getter, method, method_noargs, method_one, setter, unary_slot};
 
@@ -63,6 +67,13 @@ pub struct SocketWaiter {
 }
 
 static WAITER: OnceLock<usize> = OnceLock::new();
+
+/// A finished future of CPython's, of no loop.
+///
+/// A task's wake-up looks at the future it is called with only to see how the wait ended, and sees that at once in one of
+/// these; of any other object it calls `result()` by name, which costs as much as the rest of the step. The waiter itself
+/// was asked already: it calls nobody before it is done, and the operation has the outcome.
+static FINISHED: OnceLock<Owned> = OnceLock::new();
 
 impl Payload for SocketWaiter {
     type BaseSlots = ();
@@ -138,7 +149,13 @@ impl Instance<SocketWaiter> {
 
     #[inline]
     fn handle(&self, callback: Callback) -> Result {
-        new_handle(self.owner(), Call::new(callback.function, &[self.as_ptr()], crate::context::CallContext::given(callback.context))?)
+        let done = self.state.with(|state| matches!(state.outcome, Outcome::Done));
+        let argument = match FINISHED.get() {
+            Some(finished) if done && is_wake_up(&callback.function) => finished.as_ptr(),
+            _ => self.as_ptr(),
+        };
+        let context = CallContext::given(callback.context);
+        new_handle(self.owner(), Call::new(callback.function, &[argument], context)?)
     }
 
     fn queue(&self, callback: Callback) {
@@ -172,6 +189,19 @@ impl Instance<SocketWaiter> {
             return Err(Raised);
         }
         Ok(Owned::none())
+    }
+}
+
+/// Whether this is the wake-up of one of CPython's tasks: a C function bound to it.
+#[inline]
+fn is_wake_up(function: &Owned) -> bool {
+    // SAFETY: F1; the object's type is compared before it is read as one.
+    unsafe {
+        if ffi::PyCFunction_CheckExact(function.as_ptr()) == 0 {
+            return false;
+        }
+        let bound_to = ffi::PyCFunction_GetSelf(function.as_ptr());
+        !bound_to.is_null() && ffi::Py_TYPE(bound_to).cast() == names().task_class.as_ptr()
     }
 }
 
@@ -261,6 +291,7 @@ fn result(this: &Instance<SocketWaiter>) -> Result {
     this.check_done()
 }
 
+/// `_loop`, where asyncio looks when an object has no `get_loop`; it saves the task a call.
 fn get_loop(this: &Instance<SocketWaiter>) -> Result {
     Ok(this.owner.clone())
 }
@@ -338,9 +369,23 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     }
 }
 
+/// A future needs something to ask whether it is in debug mode: `bool()` says no.
+fn finished_future() -> Result {
+    let names = names();
+    let no_loop = call_with_keywords(
+        &import("types", "SimpleNamespace")?,
+        &[&import("builtins", "bool")?],
+        Some(&Owned::tuple([names.get_debug.clone()])?),
+    )?;
+    let future = call_with_keywords(&names.future_class, &[&no_loop], Some(&names.loop_keyword))?;
+    call_method(&future, &names.set_result, [&Owned::none()])?;
+    Ok(future)
+}
+
 /// Makes the type and adds it to the module.
 pub fn load(module: &Owned) -> Result<()> {
     if WAITER.get().is_none() {
+        let _ = FINISHED.set(finished_future()?);
         let made = HeapType::new(c"antiphon._antiphon.SocketWaiter", Instance::<SocketWaiter>::SIZE)
             .collected()
             .no_constructor()
@@ -372,7 +417,7 @@ pub fn load(module: &Owned) -> Result<()> {
             .method_noargs(c"done", method_noargs!(done), c"Whether the wait is over.")
             .method_noargs(c"result", method_noargs!(result), c"None once the wait is over.")
             .method_noargs(c"exception", method_noargs!(result), c"None once the wait is over.")
-            .method_noargs(c"get_loop", method_noargs!(get_loop), c"The loop.")
+            .attribute(c"_loop", getter!(get_loop), None, c"The loop.")
             .attribute(
                 c"_asyncio_future_blocking",
                 getter!(get_blocking),

@@ -7,13 +7,14 @@
 //!
 //! Whoever starts a child must not let anybody else reap it: not `SIGCHLD` set to `SIG_IGN`, no `waitpid(-1)`.
 //!
-//! `unsafe` is for pidfd_open(2), waitid(2) and waitpid(2).
+//! `unsafe` is for pidfd_open(2), pidfd_send_signal(2), waitid(2) and waitpid(2).
 //!
 //! Source: pidfd_open(2), waitid(2).
 
 #![allow(unsafe_code)]
 
 use crate::EngineError;
+use crate::switches::{Feature, is_disabled};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -71,6 +72,9 @@ impl PidFd {
     /// [`EngineError::Child`]: no such process (`ESRCH`), no pidfd here (`ENOSYS`, `EPERM`), or out of descriptors.
     pub fn open(pid: u32) -> Result<Self, EngineError> {
         let raw_pid = process_id(pid)?;
+        if is_disabled(Feature::PidFd) {
+            return Err(EngineError::Child { pid, source: io::Error::from_raw_os_error(libc::ENOSYS) });
+        }
         // SAFETY: pidfd_open(2) takes two integers and touches no memory of ours. The C library has it only since glibc
         // 2.36, hence by number.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, raw_pid, 0) };
@@ -80,6 +84,11 @@ impl PidFd {
         // SAFETY: the descriptor is new (close-on-exec by definition), and nobody else knows it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
         Ok(Self { fd, pid })
+    }
+
+    /// A descriptor of `pid` that came from elsewhere.
+    pub(crate) fn from_parts(fd: OwnedFd, pid: u32) -> Self {
+        Self { fd, pid }
     }
 
     /// The process that this descriptor names.
@@ -112,6 +121,20 @@ impl PidFd {
             libc::CLD_EXITED => ChildExit::Exited(status),
             code => ChildExit::Killed { signum: status, core_dumped: code == libc::CLD_DUMPED },
         }))
+    }
+}
+
+impl PidFd {
+    /// Sends a signal to this very process, never to a later one with its number.
+    ///
+    /// # Errors
+    /// [`EngineError::Child`]: `ESRCH` once the child was reaped, `EPERM` if it runs as somebody else, `EINVAL`: no signal.
+    pub fn send_signal(&self, signum: i32) -> Result<(), EngineError> {
+        let no_info = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: pidfd_send_signal(2) takes integers and, here, no pointer.
+        let result =
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signum, no_info, 0) };
+        if result < 0 { Err(last_error(self.pid)) } else { Ok(()) }
     }
 }
 

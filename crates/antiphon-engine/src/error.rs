@@ -1,5 +1,6 @@
 //! What can go wrong beside the driver, whose errors are plain [`io::Error`]s.
 
+use crate::SpawnStage;
 use std::fmt;
 use std::io;
 
@@ -21,6 +22,13 @@ pub enum EngineError {
         /// `ECHILD`: no child, or reaped by somebody else. `ESRCH`: no process. `ENOSYS`: the kernel has no pidfd.
         source: io::Error,
     },
+    /// The child process cannot be started.
+    Spawn {
+        /// How far it came.
+        stage: SpawnStage,
+        /// What the system call said that failed.
+        source: io::Error,
+    },
     /// The blocking pool takes no more work.
     PoolShutDown,
     /// The blocking pool has no thread and can start none.
@@ -35,9 +43,10 @@ impl EngineError {
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
-            Self::Signal { source, .. } | Self::Child { source, .. } | Self::Thread { source } => {
-                source.raw_os_error()
-            }
+            Self::Signal { source, .. }
+            | Self::Child { source, .. }
+            | Self::Spawn { source, .. }
+            | Self::Thread { source } => source.raw_os_error(),
             Self::PoolShutDown => None,
         }
     }
@@ -48,6 +57,7 @@ impl fmt::Display for EngineError {
         match self {
             Self::Signal { signum, source } => write!(f, "signal {signum} cannot be watched: {source}"),
             Self::Child { pid, source } => write!(f, "child process {pid} cannot be waited for: {source}"),
+            Self::Spawn { stage, source } => write!(f, "child process failed to start ({stage:?}): {source}"),
             Self::PoolShutDown => f.write_str("the blocking pool has been shut down"),
             Self::Thread { source } => write!(f, "no thread could be started for blocking work: {source}"),
         }
@@ -57,9 +67,10 @@ impl fmt::Display for EngineError {
 impl std::error::Error for EngineError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Signal { source, .. } | Self::Child { source, .. } | Self::Thread { source } => {
-                Some(source)
-            }
+            Self::Signal { source, .. }
+            | Self::Child { source, .. }
+            | Self::Spawn { source, .. }
+            | Self::Thread { source } => Some(source),
             Self::PoolShutDown => None,
         }
     }
@@ -70,6 +81,7 @@ impl From<EngineError> for io::Error {
         match error {
             EngineError::Signal { source, .. }
             | EngineError::Child { source, .. }
+            | EngineError::Spawn { source, .. }
             | EngineError::Thread { source } => source,
             EngineError::PoolShutDown => Self::other(error),
         }

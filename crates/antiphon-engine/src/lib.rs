@@ -36,8 +36,8 @@
 //!   deadlines ──▶ TimerHeap ──due───────┘
 //! ```
 //!
-//! Beside the core stands what a loop needs from the system: the [`Clock`], signals ([`SignalPipe`]), the exits of child
-//! processes ([`PidFd`]), and threads for what blocks ([`BlockingPool`]).
+//! Beside the core stands what a loop needs from the system: the [`Clock`], signals ([`SignalPipe`]), the starts and exits
+//! of child processes ([`ChildCommand`], [`PidFd`]), and threads for what blocks ([`BlockingPool`]).
 //!
 //! # Rules
 //! - The work item is a type parameter. The engine stores and returns items; it never runs, clones or drops one.
@@ -59,6 +59,8 @@ mod notifier;
 mod pool;
 mod ready;
 mod signals;
+mod spawn;
+pub mod switches;
 mod sync;
 mod timers;
 mod turn;
@@ -73,5 +75,6 @@ pub use crate::notifier::Notifier;
 pub use crate::pool::{BlockingPool, Job, PoolOptions};
 pub use crate::ready::ReadyQueue;
 pub use crate::signals::SignalPipe;
+pub use crate::spawn::{ChildCommand, SignalMask, SpawnStage, Spawned};
 pub use crate::timers::{TimerHeap, TimerKey};
 pub use crate::turn::{Host, run_once};

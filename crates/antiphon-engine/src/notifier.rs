@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::Notify;
+use crate::switches::{Feature, is_disabled};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -27,6 +28,9 @@ impl Notifier {
     /// # Errors
     /// The process or the system is out of descriptors.
     pub fn new() -> io::Result<Self> {
+        if is_disabled(Feature::EventFd) {
+            return Self::pipe();
+        }
         Self::eventfd().or_else(|error| match error.raw_os_error() {
             Some(libc::ENOSYS | libc::EPERM) => Self::pipe(),
             _ => Err(error),

@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 use super::{Driver, Event, Interest, NOTIFIER, Token};
+use crate::switches::{Feature, is_disabled};
 use crate::{Notifier, Notify};
 use std::io;
 use std::mem::MaybeUninit;
@@ -82,7 +83,11 @@ impl Epoll {
         let notifier = Arc::new(Notifier::new()?);
         let notifier_fd = notifier.as_fd().as_raw_fd();
         let buffer = Box::new_uninit_slice(capacity);
-        let driver = Self { open: Some(Open { epoll, notifier }), buffer, has_pwait2: true };
+        let driver = Self {
+            open: Some(Open { epoll, notifier }),
+            buffer,
+            has_pwait2: !is_disabled(Feature::EpollPwait2),
+        };
         // Edge-triggered: each notification is an event of its own, so an eventfd need not be read to be quiet again.
         let edges = (libc::EPOLLIN | libc::EPOLLET) as u32;
         driver.control(libc::EPOLL_CTL_ADD, notifier_fd, NOTIFIER, edges)?;

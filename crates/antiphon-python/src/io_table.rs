@@ -38,6 +38,12 @@ struct Waiter {
     mode: Mode,
 }
 
+/// A transport that is alive as long as it is in the table.
+struct Borrowed(*mut pyo3::ffi::PyObject);
+
+// SAFETY: only an address; it is followed under the seat (S1) and with an attached thread (F1).
+unsafe impl Send for Borrowed {}
+
 #[derive(Default)]
 struct Entry {
     generation: u32,
@@ -45,8 +51,9 @@ struct Entry {
     registered: Option<Interest>,
     read: Option<Waiter>,
     write: Option<Waiter>,
-    /// The transport that the descriptor belongs to.
-    transport: Option<Owned>,
+    /// The transport that the descriptor belongs to, borrowed: it leaves the table before it dies ([`IoTable::release`]).
+    /// Only its registrations keep it alive, so that one that nobody reads from can be found abandoned.
+    transport: Option<Borrowed>,
 }
 
 impl Entry {
@@ -154,32 +161,35 @@ impl IoTable {
         &mut self,
         driver: &mut impl Driver,
         fd: RawFd,
-        transport: Owned,
-    ) -> io::Result<[Option<Owned>; 3]> {
+        transport: *mut pyo3::ffi::PyObject,
+    ) -> io::Result<[Option<Owned>; 2]> {
         let entry = self.entry(fd)?;
         let stale = [entry.read.take(), entry.write.take()].map(|side| side.map(|waiter| waiter.work.into_object()));
         if entry.registered.is_some() {
             let _ = update(entry, driver, fd, false);
         }
-        let [read, write] = stale;
-        Ok([read, write, entry.transport.replace(transport)])
+        entry.transport = Some(Borrowed(transport));
+        Ok(stale)
     }
 
     /// The transport that `fd` belongs to.
     pub fn transport(&mut self, fd: RawFd) -> Option<Owned> {
-        self.known(fd)?.transport.clone()
+        let transport = self.known(fd)?.transport.as_ref()?;
+        // SAFETY: a transport is alive as long as it is in the table.
+        Some(unsafe { Owned::from_borrowed(transport.0) })
     }
 
     /// Forgets `fd`, which its transport is about to close: nothing that is in flight can reach the next owner.
-    pub fn release(&mut self, driver: &mut impl Driver, fd: RawFd) -> [Option<Owned>; 3] {
+    pub fn release(&mut self, driver: &mut impl Driver, fd: RawFd) -> [Option<Owned>; 2] {
         let Some(entry) = self.known(fd) else {
-            return [const { None }; 3];
+            return [const { None }; 2];
         };
         let read = entry.read.take().map(|waiter| waiter.work.into_object());
         let write = entry.write.take().map(|waiter| waiter.work.into_object());
         let _ = update(entry, driver, fd, false);
         entry.generation = entry.generation.wrapping_add(1);
-        [read, write, entry.transport.take()]
+        entry.transport = None;
+        [read, write]
     }
 
     /// Turns an event into work at the ready queue's end: the reader's first, as in asyncio.
@@ -231,7 +241,7 @@ impl IoTable {
         for (fd, entry) in self.entries.iter_mut().enumerate() {
             taken.extend(entry.read.take().map(|waiter| waiter.work.into_object()));
             taken.extend(entry.write.take().map(|waiter| waiter.work.into_object()));
-            taken.extend(entry.transport.take());
+            entry.transport = None;
             if entry.registered.take().is_some() {
                 let _ = driver.remove(fd as RawFd);
             }
@@ -243,11 +253,6 @@ impl IoTable {
     /// Who waits, for the collector.
     pub fn waiters(&self) -> impl Iterator<Item = &Work> {
         self.entries.iter().flat_map(|entry| entry.read.iter().chain(entry.write.iter()).map(|waiter| &waiter.work))
-    }
-
-    /// The transports that own descriptors, for the collector.
-    pub fn transports(&self) -> impl Iterator<Item = &Owned> {
-        self.entries.iter().filter_map(|entry| entry.transport.as_ref())
     }
 }
 

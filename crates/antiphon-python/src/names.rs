@@ -40,6 +40,8 @@ names! {
     imports {
         set_running_loop = "asyncio.events"."_set_running_loop",
         get_running_loop_or_none = "asyncio.events"."_get_running_loop",
+        handle_class = "asyncio"."Handle",
+        timer_handle_class = "asyncio"."TimerHandle",
         future_class = "asyncio"."Future",
         task_class = "asyncio"."Task",
         invalid_state_error = "asyncio"."InvalidStateError",

@@ -53,16 +53,9 @@ pub unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitp
         let core = this.seat.as_ptr();
         let queued = (&raw const (*core).engine.ready).as_ref().into_iter().flat_map(|queue| queue.iter());
         let timed = (&raw const (*core).engine.timers).as_ref().into_iter().flat_map(|timers| timers.iter());
-        let table = (&raw const (*core).io).as_ref();
-        let waiting = table.into_iter().flat_map(|io| io.waiters());
+        let waiting = (&raw const (*core).io).as_ref().into_iter().flat_map(|io| io.waiters());
         for work in queued.chain(timed).chain(waiting) {
             let status = visit_work(work, visit, arg);
-            if status != 0 {
-                return status;
-            }
-        }
-        for transport in table.into_iter().flat_map(|io| io.transports()) {
-            let status = visit(transport.as_ptr(), arg);
             if status != 0 {
                 return status;
             }

@@ -53,7 +53,9 @@ pub struct EventLoop {
     stopping: AtomicBool,
     debug: AtomicBool,
     /// Whether a subclass replaced `time()`: then its clock moves the timers.
-    own_clock: bool,
+    own_clock: AtomicBool,
+    /// The handle that debug mode runs now, for reports.
+    current_handle: GilCell<Option<Owned>>,
     slow_callback_seconds: AtomicU64,
     task_factory: GilCell<Option<Owned>>,
     signal_pipe: GilCell<Option<SignalPipe>>,
@@ -86,7 +88,8 @@ impl EventLoop {
             running: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             debug: AtomicBool::new(false),
-            own_clock,
+            own_clock: AtomicBool::new(own_clock),
+            current_handle: GilCell::new(None),
             slow_callback_seconds: AtomicU64::new(0.1f64.to_bits()),
             task_factory: GilCell::new(None),
             signal_pipe: GilCell::new(None),
@@ -168,10 +171,20 @@ impl EventLoop {
     }
 
     /// The loop's share of a fork in the child: nothing of the parent's may be used, its epoll least of all.
+    ///
+    /// A loop that was running on the thread that forked ends its run when the child gets back to it.
     fn mark_forked(&self) {
         self.state.store(FORKED, Ordering::Relaxed);
-        self.running.store(false, Ordering::Relaxed);
-        self.seat.reset();
+        if !self.seat.is_mine() {
+            self.running.store(false, Ordering::Relaxed);
+            self.seat.reset();
+        }
+    }
+
+    /// Whether this is the child of a fork that the loop did not take part in.
+    #[inline(always)]
+    pub fn is_forked(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == FORKED
     }
 }
 
@@ -305,6 +318,27 @@ unsafe extern "C" fn new(
     })
 }
 
+fn current_handle(this: &Instance<EventLoop>) -> Result {
+    Ok(this.current_handle.get().unwrap_or_else(Owned::none))
+}
+
+/// `loop.time = f` on one loop moves its timers as an overridden method does.
+unsafe extern "C" fn set_attribute(
+    this: *mut ffi::PyObject,
+    name: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+) -> std::ffi::c_int {
+    crate::ffi::guard_int(|| {
+        // SAFETY: F2; the interpreter passes a string as the name.
+        unsafe {
+            if ffi::PyUnicode_Compare(name, names().time.as_ptr()) == 0 {
+                Instance::<EventLoop>::from_ptr(this).own_clock.store(true, Ordering::Relaxed);
+            }
+            crate::ffi::check(ffi::PyObject_GenericSetAttr(this, name, value))
+        }
+    })
+}
+
 /// Makes the type and adds it to the module.
 pub fn load(module: &Owned) -> Result<()> {
     if LOOP.get().is_none() {
@@ -313,6 +347,7 @@ pub fn load(module: &Owned) -> Result<()> {
             .collected()
             .doc(c"The native half of antiphon's event loop; use `antiphon.Loop`.")
             .slot(ffi::Py_tp_new, new as *mut c_void)
+            .slot(ffi::Py_tp_setattro, set_attribute as *mut c_void)
             .slot(ffi::Py_tp_traverse, collect::traverse as *mut c_void)
             .slot(ffi::Py_tp_clear, collect::clear as *mut c_void)
             .slot(ffi::Py_tp_dealloc, collect::dealloc as *mut c_void)
@@ -345,6 +380,7 @@ pub fn load(module: &Owned) -> Result<()> {
                 Some(setter!(set_slow)),
                 c"Seconds from which debug mode reports a callback as slow.",
             )
+            .attribute(c"_current_handle", getter!(current_handle), None, c"In debug mode, the handle that runs now.")
             .attribute(c"_thread_id", getter!(thread_id), None, c"The running loop's thread, None while it rests.");
         let made = schedule::add_methods(made);
         let made = watch::add_methods(made);

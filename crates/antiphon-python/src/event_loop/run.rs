@@ -51,6 +51,7 @@ impl Turns<'_> {
     fn run_debug(&mut self, work: Work) {
         let started = Monotonic.now();
         let handle = work.clone().into_object();
+        drop(self.this.current_handle.replace(Some(handle.clone())));
         let outcome = of_work(&work).run_readable();
         self.outcome(outcome);
         let took = Monotonic.now().saturating_duration_since(started).as_secs_f64();
@@ -60,6 +61,7 @@ impl Turns<'_> {
             self.outcome(outcome);
         }
         of_work(&work).finish_run();
+        drop(self.this.current_handle.take());
     }
 }
 
@@ -79,7 +81,7 @@ impl Host for Turns<'_> {
 
     #[inline]
     fn now(&mut self) -> Instant {
-        if !self.this.own_clock {
+        if !self.this.own_clock.load(Ordering::Relaxed) {
             return Monotonic.now();
         }
         match self.this.now_seconds() {
@@ -154,7 +156,7 @@ impl Host for Turns<'_> {
 
     #[inline(always)]
     fn interrupted(&self) -> bool {
-        self.failure.is_some()
+        self.failure.is_some() || self.this.is_forked()
     }
 }
 
@@ -205,6 +207,9 @@ fn run_native(this: &Instance<EventLoop>) -> Result {
         run_once(&mut turns).map_err(|error| os_error(&error))?;
         if let Some(failure) = turns.failure.take() {
             return Err(raise::restore(failure));
+        }
+        if this.is_forked() {
+            this.check_open()?;
         }
         if this.stopping.load(Ordering::Acquire) {
             return Ok(Owned::none());

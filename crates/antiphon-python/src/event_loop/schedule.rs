@@ -2,6 +2,8 @@
 //!
 //! Source: CPython Lib/asyncio/base_events.py.
 
+use std::sync::atomic::Ordering;
+
 use antiphon_engine::{Clock, Instant, Monotonic};
 use pyo3::ffi;
 
@@ -34,7 +36,7 @@ impl Instance<EventLoop> {
     /// The loop's own clock in seconds, or the one of a subclass that overrides `time()`.
     #[inline(always)]
     pub fn now_seconds(&self) -> Result<f64> {
-        if self.own_clock {
+        if self.own_clock.load(Ordering::Relaxed) {
             return seconds(&call_method(&self.owned(), &names().time, [])?);
         }
         Ok(Monotonic.now().as_ns() as f64 / NS_PER_SECOND)
@@ -90,7 +92,11 @@ fn call_soon_threadsafe(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     }
     // From another thread nobody can tell, and a flood is likely.
     let crowded = this.seat.with(|core| is_crowd(core.engine.ready.len())).unwrap_or(true);
-    queue(this, call_from_args(&args, 0, crowded)?)
+    let handle = queue(this, call_from_args(&args, 0, crowded)?)?;
+    #[cfg(Py_3_14)]
+    // SAFETY: just made as a handle. It may be running already; then nobody can have cancelled it yet.
+    unsafe { Instance::<crate::handle::Handle>::from_ptr(handle.as_ptr()) }.set_threadsafe();
+    Ok(handle)
 }
 
 fn call_later(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
@@ -101,7 +107,7 @@ fn call_later(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
         return Err(type_error("delay must not be None"));
     }
     let when = this.now_seconds()? + seconds(&delay)?;
-    schedule_at(this, args, when, "call_later")
+    schedule_at(this, args, when)
 }
 
 fn call_at(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
@@ -111,14 +117,14 @@ fn call_at(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     if when.is_none() {
         return Err(type_error("when cannot be None"));
     }
-    schedule_at(this, args, seconds(&when)?, "call_at")
+    schedule_at(this, args, seconds(&when)?)
 }
 
 #[inline(always)]
-fn schedule_at(this: &Instance<EventLoop>, args: Args<'_>, when: f64, method: &str) -> Result {
+fn schedule_at(this: &Instance<EventLoop>, args: Args<'_>, when: f64) -> Result {
     this.check_open()?;
     if this.debug() {
-        this.check_entry(args.positional()[1], method, false)?;
+        this.check_entry(args.positional()[1], "call_at", false)?;
     }
     let crowded = this.seat.with(|core| is_crowd(core.engine.timers.len())).unwrap_or(false);
     let handle = new_timer(this, call_from_args(&args, 1, crowded)?, when)?;

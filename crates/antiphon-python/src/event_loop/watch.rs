@@ -7,8 +7,8 @@ use std::os::fd::RawFd;
 use pyo3::ffi;
 
 use super::EventLoop;
-use crate::ffi::raise::{os_error, runtime_error};
-use crate::ffi::{Args, HeapType, Instance, Owned, Raised, Result};
+use crate::ffi::raise::{os_error, runtime_error, value_error};
+use crate::ffi::{Args, HeapType, Instance, Owned, Raised, Result, call_method};
 use crate::handle::{Call, call_from_args, new_handle, of_work, reference};
 use crate::io_table::{Direction, Mode};
 use crate::method;
@@ -16,30 +16,43 @@ use crate::names::names;
 use crate::method_one;
 use crate::work::{Kind, Work};
 
-/// The descriptor of an `int` or of anything with `fileno()`, with the selectors module's own errors.
+/// The descriptor of an `int` or of anything with `fileno()`, with asyncio's own errors.
+///
+/// # Errors
+/// `ValueError`: a negative number, or an object that has no descriptor; whatever else its `fileno()` raises.
 pub fn descriptor(object: &Owned) -> Result<RawFd> {
     // SAFETY: F1; the object is alive.
-    let fd = unsafe { ffi::PyObject_AsFileDescriptor(object.as_ptr()) };
-    if fd >= 0 { Ok(fd) } else { refused(object) }
+    let number = unsafe {
+        if ffi::PyLong_Check(object.as_ptr()) != 0 {
+            ffi::PyLong_AsLong(object.as_ptr())
+        } else {
+            match call_method(object, &names().fileno, []) {
+                Ok(fd) => ffi::PyLong_AsLong(fd.as_ptr()),
+                Err(Raised) => -1,
+            }
+        }
+    };
+    // SAFETY: F1; -1 may be an honest number.
+    if number == -1 && unsafe { !ffi::PyErr_Occurred().is_null() } {
+        return Err(no_descriptor(object));
+    }
+    RawFd::try_from(number).ok().filter(|fd| *fd >= 0).ok_or_else(|| {
+        value_error(&format!("Invalid file descriptor: {number}"))
+    })
 }
 
-/// asyncio words a bad descriptor as `ValueError`, except for an `int`'s own overflow.
+/// Words an object without a descriptor as asyncio does; other exceptions stay as they are.
 #[cold]
-fn refused(object: &Owned) -> Result<RawFd> {
-    let error = crate::ffi::raise::take();
-    // SAFETY: F1; a new reference or null.
-    let shown = unsafe { Owned::from_new(ffi::PyObject_Repr(object.as_ptr()))? };
-    // SAFETY: F1; `shown` is a string.
+fn no_descriptor(object: &Owned) -> Raised {
+    // SAFETY: F1; the exception classes are alive while the interpreter is.
     unsafe {
-        let negative = ffi::PyLong_Check(object.as_ptr()) != 0
-            || error.as_ref().is_some_and(|error| {
-                ffi::PyErr_GivenExceptionMatches(error.as_ptr(), ffi::PyExc_ValueError) != 0
-            });
-        let text: &std::ffi::CStr = if negative { c"Invalid file descriptor: %U" } else { c"Invalid file object: %U" };
-        ffi::PyErr_Format(ffi::PyExc_ValueError, text.as_ptr(), shown.as_ptr());
+        let expected = [ffi::PyExc_AttributeError, ffi::PyExc_TypeError, ffi::PyExc_ValueError];
+        if expected.into_iter().any(crate::ffi::raise::matches) {
+            drop(crate::ffi::raise::take());
+            ffi::PyErr_Format(ffi::PyExc_ValueError, c"Invalid file object: %R".as_ptr(), object.as_ptr());
+        }
     }
-    drop(error);
-    Err(Raised)
+    Raised
 }
 
 impl Instance<EventLoop> {

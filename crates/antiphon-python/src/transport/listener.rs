@@ -18,7 +18,7 @@ use super::stream::{self, Parts};
 use crate::event_loop::EventLoop;
 use crate::event_loop::watch::descriptor;
 use crate::ffi::raise::{self, os_error_object, type_error};
-use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call};
+use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, check};
 use crate::io_table::{Direction, Mode};
 use crate::names::{import, names};
 use crate::sockaddr::{Address, option};
@@ -148,26 +148,23 @@ impl Instance<Listener> {
         let (Some(factory), server) = (self.factory.get(), self.server.get()) else {
             return Ok(());
         };
-        // SAFETY: F1; gives a new reference or null, and a context that was entered is left on every path.
-        let (protocol, context) = unsafe {
-            let context = Owned::from_new(ffi::PyContext_Copy(self.context.as_ptr()))?;
-            if ffi::PyContext_Enter(context.as_ptr()) != 0 {
-                return Err(Raised);
+        // SAFETY: F1; a new reference or null.
+        let context = unsafe { Owned::from_new(ffi::PyContext_Copy(self.context.as_ptr()))? };
+        let protocol = {
+            let _entered = Entered::new(&context)?;
+            let protocol = call(&factory, [])?;
+            if let Some(maker) = self.maker.get() {
+                let kind = option(fd, libc::SOL_SOCKET, libc::SO_TYPE).unwrap_or(libc::SOCK_STREAM);
+                let proto = option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL).unwrap_or(0);
+                let socket = python_socket(fd, self.family, kind, proto)?;
+                descriptor.0 = -1;
+                let extra = peer_info(&peer)?;
+                let server = server.unwrap_or_else(Owned::none);
+                call(&maker, [&self.owner, &socket, &protocol, &extra, &server])?;
+                return Ok(());
             }
-            let protocol = call(&factory, []);
-            ffi::PyContext_Exit(context.as_ptr());
-            (protocol?, context)
+            protocol
         };
-        if let Some(maker) = self.maker.get() {
-            let kind = option(fd, libc::SOL_SOCKET, libc::SO_TYPE).unwrap_or(libc::SOCK_STREAM);
-            let proto = option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL).unwrap_or(0);
-            let socket = python_socket(fd, self.family, kind, proto)?;
-            descriptor.0 = -1;
-            let extra = peer_info(&peer)?;
-            let server = server.unwrap_or_else(Owned::none);
-            call(&maker, [&self.owner, &socket, &protocol, &extra, &server])?;
-            return Ok(());
-        }
         let parts = Parts {
             fd,
             family: self.family,
@@ -192,6 +189,24 @@ fn peer_info(peer: &Address) -> Result {
         let shown = peer.to_python()?.unwrap_or_else(Owned::none);
         crate::ffi::check(ffi::PyDict_SetItem(extra.as_ptr(), names().peername.as_ptr(), shown.as_ptr()))?;
         Ok(extra)
+    }
+}
+
+/// A context that is left again when this goes.
+struct Entered<'a>(&'a Owned);
+
+impl<'a> Entered<'a> {
+    fn new(context: &'a Owned) -> Result<Self> {
+        // SAFETY: F1; a context object.
+        check(unsafe { ffi::PyContext_Enter(context.as_ptr()) })?;
+        Ok(Self(context))
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        // SAFETY: F1; entered above, on this thread. It can only fail if somebody else left it, which has no remedy.
+        unsafe { ffi::PyContext_Exit(self.0.as_ptr()) };
     }
 }
 

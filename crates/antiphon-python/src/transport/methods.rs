@@ -11,7 +11,7 @@ use super::protocol::Protocol;
 use super::stream::{Stream, is, set, set_type};
 use super::write::limits_from_args;
 use crate::ffi::raise;
-use crate::ffi::{Args, HeapType, Instance, Owned, Payload, Raised, Result, call, call::call_with_keywords};
+use crate::ffi::{Args, HeapType, Instance, Owned, Payload, Raised, Result, call, call::call_with_keywords, call_method};
 use crate::io_table::Direction;
 use crate::names::{import, intern, names};
 use crate::sockaddr::{Address, option};
@@ -105,6 +105,10 @@ fn set_protocol(this: &Instance<Stream>, protocol: &Owned) -> Result {
     Ok(Owned::none())
 }
 
+fn start_tls_compatible(_: &Instance<Stream>) -> Result {
+    Ok(Owned::bool(true))
+}
+
 fn get_loop(this: &Instance<Stream>) -> Result {
     Ok(this.owner_object().clone())
 }
@@ -183,7 +187,7 @@ fn remember(this: &Instance<Stream>, name: &Owned, value: &Owned) -> Result<()> 
 fn transport_socket(this: &Instance<Stream>) -> Result {
     let socket = match this.socket.get() {
         Some(socket) => socket,
-        None if this.fd() < 0 => return Ok(Owned::none()),
+        None if this.fd() < 0 => closed_socket(this)?,
         None => {
             let fd = this.fd();
             let kind = option(fd, libc::SOL_SOCKET, libc::SO_TYPE).unwrap_or(libc::SOCK_STREAM);
@@ -194,6 +198,14 @@ fn transport_socket(this: &Instance<Stream>) -> Result {
         }
     };
     call(&import("asyncio.trsock", "TransportSocket")?, [&socket])
+}
+
+/// What asyncio's transports still show after their end: a socket object that is closed.
+fn closed_socket(this: &Instance<Stream>) -> Result {
+    let family = Owned::int(this.family().into())?;
+    let socket = call(&names().socket_class, [&family])?;
+    call_method(&socket, &names().close, [])?;
+    Ok(socket)
 }
 
 /// A Python socket that takes over `fd`.
@@ -246,7 +258,14 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     if warned.is_err() {
         raise::write_unraisable(None);
     }
-    this.close_descriptor();
+    drop(this.protocol.take());
+    if this.owner().seat().with(|_| ()).is_some() {
+        this.release();
+        this.close_descriptor();
+    } else {
+        // Another thread drives the loop, and the table is its: it closes this, which lives until then.
+        this.force_close(None);
+    }
     if let Some(pending) = pending {
         raise::restore(pending);
     }
@@ -309,7 +328,13 @@ pub fn load(module: &Owned) -> Result<()> {
                 method!(c"get_extra_info", get_extra_info),
                 c"get_extra_info(name, default=None): 'socket', 'sockname', 'peername' and what the maker added.",
             )
-            .attribute(c"_loop", getter!(get_loop), None, c"The loop.");
+            .attribute(c"_loop", getter!(get_loop), None, c"The loop.")
+            .attribute(
+                c"_start_tls_compatible",
+                getter!(start_tls_compatible),
+                None,
+                c"True: `loop.start_tls` can take the connection over.",
+            );
         let built = made.build(Some(&names().transport_class), Instance::<Stream>::PAYLOAD_OFFSET)?;
         set_type(built);
         let _ = intern;

@@ -14,6 +14,8 @@ use crate::names::names;
 pub enum Receiver {
     /// `data_received(data)`, bound.
     Data(Owned),
+    /// None of them: the lack shows when data comes, as in asyncio.
+    Missing,
     /// `get_buffer(sizehint)` and `buffer_updated(nbytes)`, bound.
     Buffered {
         /// Gives the buffer that the next bytes go to.
@@ -50,14 +52,13 @@ impl Protocol {
         } else {
             match object.attr(&names().data_received) {
                 Ok(method) => Receiver::Data(method),
-                // A protocol may be set that only ever writes; the lack shows when data comes, as in asyncio.
                 Err(raised) => {
                     // SAFETY: the class is alive while the interpreter is.
                     if !crate::ffi::raise::matches(unsafe { ffi::PyExc_AttributeError }) {
                         return Err(raised);
                     }
                     drop(crate::ffi::raise::take());
-                    Receiver::Data(Owned::none())
+                    Receiver::Missing
                 }
             }
         };
@@ -68,6 +69,7 @@ impl Protocol {
     pub fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
         let methods: [Option<&Owned>; 2] = match &self.receiver {
             Receiver::Data(method) => [Some(method), None],
+            Receiver::Missing => [None, None],
             Receiver::Buffered { get_buffer, buffer_updated } => [Some(get_buffer), Some(buffer_updated)],
         };
         for reference in [Some(&self.object)].into_iter().chain(methods).flatten() {

@@ -50,7 +50,20 @@ impl Instance<Stream> {
         };
         match receiver {
             Receiver::Data(method) => self.read_data(&method),
+            Receiver::Missing => self.look_for_receiver(),
             Receiver::Buffered { get_buffer, buffer_updated } => self.read_buffered(&get_buffer, &buffer_updated),
+        }
+    }
+
+    /// The protocol had no `data_received` when it was set: it gets one more chance, then the connection fails.
+    #[cold]
+    fn look_for_receiver(&self) -> Result<()> {
+        let Some(protocol) = self.protocol_object() else {
+            return Ok(());
+        };
+        match protocol.attr(&names().data_received) {
+            Ok(method) => self.read_data(&method),
+            Err(Raised) => self.protocol_raised("Fatal error: protocol.data_received() call failed."),
         }
     }
 
@@ -111,10 +124,13 @@ impl Instance<Stream> {
 
     fn read_buffered(&self, get_buffer: &Owned, buffer_updated: &Owned) -> Result<()> {
         let hint = Owned::int(-1)?;
-        let buffer = self.in_context(|| call(get_buffer, [&hint])).and_then(|object| Buffer::writable(&object));
-        let buffer = match buffer {
+        let buffer = match self.in_context(|| call(get_buffer, [&hint])) {
             Ok(buffer) => buffer,
             Err(Raised) => return self.protocol_raised("Fatal error: protocol.get_buffer() call failed."),
+        };
+        let buffer = match Buffer::writable(&buffer) {
+            Ok(buffer) => buffer,
+            Err(Raised) => return self.protocol_raised("Fatal read error on socket transport"),
         };
         let received = receive(self.fd(), buffer.start(), buffer.len());
         drop(buffer);
@@ -161,7 +177,12 @@ impl Buffer {
     fn writable(object: &Owned) -> Result<Self> {
         let mut view = Box::new(ffi::Py_buffer::new());
         // SAFETY: F1; the view is at a stable address and released once.
-        check(unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &mut *view, ffi::PyBUF_WRITABLE) })?;
+        let status = unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &mut *view, ffi::PyBUF_WRITABLE) };
+        if status < 0 {
+            // In recv_into's words.
+            drop(raise::take());
+            return Err(raise::type_error("get_buffer() must return a read-write bytes-like object"));
+        }
         let buffer = Self(view);
         if buffer.len() == 0 {
             return Err(raise::runtime_error("get_buffer() returned an empty buffer"));

@@ -169,7 +169,7 @@ pub fn open(owner: &Instance<EventLoop>, parts: Parts) -> Result {
     })?;
     // SAFETY: just made with this payload.
     let this = unsafe { Instance::<Stream>::from_ptr(transport.as_ptr()) };
-    let adopted = owner.seat().with(|core| core.io.adopt(&mut core.engine.driver, parts.fd, transport.clone()));
+    let adopted = owner.seat().with(|core| core.io.adopt(&mut core.engine.driver, parts.fd, transport.as_ptr()));
     match adopted {
         Some(Ok(stale)) => drop(stale),
         Some(Err(error)) => {
@@ -250,20 +250,22 @@ impl Instance<Stream> {
     }
 
     fn begin(&self) -> Result<()> {
+        let mut outcome = Ok(());
         if let Some(protocol) = self.protocol_object() {
-            let outcome =
-                self.in_context(|| call_method(&protocol, &names().connection_made, [&self.owned()]));
-            if let Err(Raised) = outcome {
-                self.report_callback(&protocol, "connection_made")?;
+            let called = self.in_context(|| call_method(&protocol, &names().connection_made, [&self.owned()]));
+            if let Err(Raised) = called {
+                outcome = self.report_callback(&protocol, "connection_made");
             }
         }
+        // What leaves the loop leaves it after this: the connection stands all the same.
+        let leaving = if outcome.is_err() { raise::take() } else { None };
         if !is(&self.flags.closing) && !is(&self.flags.paused) {
             self.start_reading()?;
         }
         if let Some(waiter) = self.waiter.take() {
             set_result_unless_cancelled(&waiter)?;
         }
-        Ok(())
+        leaving.map_or(Ok(()), |exception| Err(raise::restore(exception)))
     }
 
     /// Asks the driver for data.
@@ -352,7 +354,7 @@ impl Instance<Stream> {
     }
 
     /// Leaves the loop's table of descriptors: from here on no event reaches this transport (C1).
-    fn release(&self) {
+    pub fn release(&self) {
         let fd = self.fd();
         if fd >= 0 {
             let released = self.owner().seat().with(|core| core.io.release(&mut core.engine.driver, fd));

@@ -233,7 +233,8 @@ impl Instance<Stream> {
 
     /// `writelines(chunks)`.
     pub fn writelines(&self, chunks: &Owned) -> Result<()> {
-        self.check_writable("writelines")?;
+        // Before 3.12 it joined the chunks and called write().
+        self.check_writable(if cfg!(Py_3_12) { "writelines" } else { "write" })?;
         // SAFETY: F1; a new reference or null.
         let iterator = unsafe { Owned::from_new(ffi::PyObject_GetIter(chunks.as_ptr()))? };
         let mut frozen_chunks = Vec::new();

@@ -6,8 +6,11 @@
 //!
 //! Source: CPython Lib/asyncio/events.py, classes Handle and TimerHandle.
 
+pub mod bound_call;
+pub mod finished;
+pub mod free_list;
+
 use std::ffi::{c_int, c_void};
-use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
@@ -15,180 +18,23 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use antiphon_engine::TimerKey;
 use pyo3::ffi;
 
-use crate::context::CallContext;
 use crate::event_loop::EventLoop;
 use crate::ffi::instance::Typed;
-use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, raise};
+use crate::ffi::{GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, raise};
 use crate::names::{import, names};
+use finished::RunningOn;
 use crate::work::{Kind, Work};
 use crate::{getter, method_noargs, unary_slot};
-
-/// Arguments that fit into the handle itself.
-const INLINE: usize = 3;
-/// `Call::count` of a call whose arguments are in a tuple in the first place.
-const IN_TUPLE: u8 = u8::MAX;
-
-/// A callback with its arguments and context, ready to be called.
-#[derive(Default)]
-pub struct Call {
-    callback: Option<Owned>,
-    context: Option<CallContext>,
-    /// How many of the places below are filled, or [`IN_TUPLE`].
-    count: u8,
-    arguments: Places,
-}
-
-/// Room for arguments, without a word that says whether a place is filled: the count does.
-struct Places([MaybeUninit<Owned>; INLINE]);
-
-impl Default for Places {
-    #[inline(always)]
-    fn default() -> Self {
-        Self([const { MaybeUninit::uninit() }; INLINE])
-    }
-}
-
-impl Call {
-    /// Binds `arguments` (borrowed) to `callback`, to be called in `context`.
-    #[inline(always)]
-    pub fn new(callback: Owned, arguments: &[*mut ffi::PyObject], context: CallContext) -> Result<Self> {
-        let mut call =
-            Self { callback: Some(callback), context: Some(context), count: 0, arguments: Places::default() };
-        if arguments.len() <= INLINE {
-            for (place, argument) in call.arguments.0.iter_mut().zip(arguments) {
-                // SAFETY: the caller's arguments are alive.
-                place.write(unsafe { Owned::from_borrowed(*argument) });
-            }
-            call.count = arguments.len() as u8;
-            return Ok(call);
-        }
-        call.arguments.0[0].write(tuple_of(arguments)?);
-        call.count = IN_TUPLE;
-        Ok(call)
-    }
-
-    #[inline(always)]
-    fn filled(&self) -> &[Owned] {
-        filled_places(&self.arguments, self.count)
-    }
-
-    /// Calls the callback in its context. `Ok` also where there is none (cancelled).
-    ///
-    /// The caller keeps `self` alive during the call: the callback may cancel the handle it came from.
-    #[inline(always)]
-    fn run(&mut self) -> Result<()> {
-        let (Some(callback), Some(context)) = (&self.callback, &mut self.context) else {
-            return Ok(());
-        };
-        let context = context.shown().as_ptr();
-        // SAFETY: F1. The argument array has a free place in front; borrowed values outlive the call. A context that was
-        // entered is left on every path.
-        unsafe {
-            if ffi::PyContext_Enter(context) != 0 {
-                return Err(Raised);
-            }
-            let filled = filled_places(&self.arguments, self.count);
-            let result = if self.count == IN_TUPLE {
-                ffi::PyObject_Call(callback.as_ptr(), filled[0].as_ptr(), ptr::null_mut())
-            } else {
-                let mut values = [ptr::null_mut(); INLINE + 1];
-                for (value, argument) in values[1..].iter_mut().zip(filled) {
-                    *value = argument.as_ptr();
-                }
-                ffi::PyObject_Vectorcall(
-                    callback.as_ptr(),
-                    values.as_mut_ptr().add(1),
-                    filled.len() | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
-                    ptr::null_mut(),
-                )
-            };
-            if result.is_null() {
-                // Leaving a context needs no exception set; CPython's own `Context.run` does it the same way.
-                ffi::PyContext_Exit(context);
-                return Err(Raised);
-            }
-            let left = ffi::PyContext_Exit(context);
-            ffi::Py_DECREF(result);
-            if left != 0 { Err(Raised) } else { Ok(()) }
-        }
-    }
-
-    /// The positional arguments as a tuple.
-    fn arguments_tuple(&self) -> Result {
-        if self.count == IN_TUPLE {
-            return Ok(self.filled()[0].clone());
-        }
-        let borrowed: Vec<_> = self.filled().iter().map(Owned::as_ptr).collect();
-        tuple_of(&borrowed)
-    }
-
-    /// Visits what this call refers to, for the collector.
-    pub fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
-        for reference in self.callback.iter().chain(self.filled()) {
-            // SAFETY: called from a traverse slot with its own visitor.
-            let status = unsafe { visit(reference.as_ptr(), arg) };
-            if status != 0 {
-                return status;
-            }
-        }
-        self.context.as_ref().map_or(0, |context| context.traverse(visit, arg))
-    }
-}
-
-/// The filled places: the arguments, or the one tuple that has them.
-#[inline(always)]
-fn filled_places(places: &Places, count: u8) -> &[Owned] {
-    let count = if count == IN_TUPLE { 1 } else { usize::from(count) };
-    // SAFETY: `count` says how many places are filled, and they come first.
-    unsafe { std::slice::from_raw_parts(places.0.as_ptr().cast::<Owned>(), count) }
-}
-
-impl Call {
-    /// The same call again, for a handle that keeps its own.
-    fn duplicate(&mut self) -> Self {
-        let mut arguments = Places::default();
-        for (place, argument) in arguments.0.iter_mut().zip(self.filled()) {
-            place.write(argument.clone());
-        }
-        Self {
-            callback: self.callback.clone(),
-            context: self.context.as_mut().map(|context| CallContext::given(context.shown().clone())),
-            count: self.count,
-            arguments,
-        }
-    }
-}
-
-impl Drop for Call {
-    #[inline(always)]
-    fn drop(&mut self) {
-        if self.count != 0 {
-            let filled = ptr::from_ref(self.filled()).cast_mut();
-            self.count = 0;
-            // SAFETY: the places were filled, and the count now says that they are not.
-            unsafe { ptr::drop_in_place(filled) };
-        }
-    }
-}
-
-fn tuple_of(items: &[*mut ffi::PyObject]) -> Result {
-    // SAFETY: F1; every place of the new tuple is filled once with a reference of its own.
-    unsafe {
-        let tuple = Owned::from_new(ffi::PyTuple_New(items.len() as isize))?;
-        for (place, item) in items.iter().enumerate() {
-            ffi::Py_INCREF(*item);
-            ffi::PyTuple_SET_ITEM(tuple.as_ptr(), place as isize, *item);
-        }
-        Ok(tuple)
-    }
-}
+pub use bound_call::{Call, call_from_args, is_crowd};
+pub use free_list::{FreeHandles, retire};
 
 /// The payload of both handle types.
 pub struct Handle {
     /// The loop, owned; null while the handle rests in a free list.
     owner: AtomicPtr<ffi::PyObject>,
     call: GilCell<Call>,
-    source_traceback: GilCell<Option<Owned>>,
+    /// What few handles need; made when they do.
+    rare: GilCell<Option<Box<Rare>>>,
     /// Seconds on the loop's clock, as bits; meaningful for timers only.
     when: AtomicU64,
     /// Where the timer heap keeps this timer while it is armed.
@@ -196,6 +42,18 @@ pub struct Handle {
     cancelled: AtomicBool,
     /// Readers and writers are called again and again; every other handle gives its call away when it runs.
     repeats: AtomicBool,
+    /// Whether it came from `call_soon_threadsafe` of a version whose `cancel()` waits ([`finished`]).
+    threadsafe: AtomicBool,
+    running_on: RunningOn,
+}
+
+/// What debug mode keeps of a handle.
+#[derive(Default)]
+struct Rare {
+    /// The stack of the code that made it.
+    source_traceback: Option<Owned>,
+    /// What it looked like when it was cancelled.
+    repr: Option<Owned>,
 }
 
 static HANDLE: OnceLock<usize> = OnceLock::new();
@@ -288,17 +146,20 @@ fn revive(handle: &Owned, owner: &Instance<EventLoop>, call: Call, when: f64) {
     std::mem::forget(this.call.replace(call)); // an empty call, which owns nothing
     this.when.store(when.to_bits(), Ordering::Relaxed);
     this.cancelled.store(false, Ordering::Relaxed);
+    this.threadsafe.store(false, Ordering::Relaxed);
 }
 
 fn create(owner: &Instance<EventLoop>, call: Call, when: f64, kind: *mut ffi::PyTypeObject) -> Result {
     let payload = Handle {
         owner: AtomicPtr::new(owner.owned().into_ptr()),
         call: GilCell::new(call),
-        source_traceback: GilCell::new(None),
+        rare: GilCell::new(None),
         when: AtomicU64::new(when.to_bits()),
         key: GilCell::new(None),
         cancelled: AtomicBool::new(false),
         repeats: AtomicBool::new(false),
+        threadsafe: AtomicBool::new(false),
+        running_on: RunningOn::default(),
     };
     // SAFETY: F1; the block is fresh from the allocator and as large as a handle.
     let handle = unsafe {
@@ -322,36 +183,10 @@ fn remember_origin(handle: &Owned) -> Result<()> {
     let stack = call_stack()?;
     // SAFETY: called with handles only.
     let this = unsafe { Instance::<Handle>::from_ptr(handle.as_ptr()) };
-    drop(this.source_traceback.replace(Some(stack)));
+    drop(this.rare.replace(Some(Box::new(Rare { source_traceback: Some(stack), repr: None }))));
     Ok(())
 }
 
-/// The loop is through with this handle: if nobody else refers to it, it goes to the free list as it is, which is less
-/// work than freeing and making it again.
-#[inline(always)]
-pub fn retire(owner: &Instance<EventLoop>, work: Work) {
-    // SAFETY: `work` keeps the object alive.
-    let last = cfg!(not(Py_GIL_DISABLED)) && unsafe { ffi::Py_REFCNT(work.as_ptr()) } == 1;
-    if !last {
-        drop(work);
-        return;
-    }
-    let this = of_work(&work);
-    if this.has_weak_references()
-        || this.repeats.load(Ordering::Relaxed)
-        || this.call.with(|call| call.callback.is_some())
-        || !ptr::eq(this.owner.load(Ordering::Relaxed), owner.as_ptr())
-    {
-        drop(work);
-        return;
-    }
-    this.rest();
-    let handle = work.into_object();
-    let refused = owner.seat().with(|core| core.free_handles.push(handle));
-    drop(refused);
-}
-
-/// The stack of the code that is running, as asyncio keeps it for debug mode.
 #[cold]
 fn call_stack() -> Result {
     call(&import("antiphon.debug", "call_stack")?, [])
@@ -398,8 +233,8 @@ impl Instance<Handle> {
             // SAFETY: the reference was owned. The loop lives on: it is running this, or somebody else refers to it.
             unsafe { ffi::Py_DECREF(owner) };
         }
-        if self.source_traceback.with(|stack| stack.is_some()) {
-            drop(self.source_traceback.take());
+        if self.rare.with(|rare| rare.is_some()) {
+            drop(self.rare.take());
         }
         self.key.replace(None);
     }
@@ -419,6 +254,11 @@ impl Instance<Handle> {
         self.repeats.store(true, Ordering::Relaxed);
     }
 
+    /// Makes `cancel()` wait for a callback that runs on another thread.
+    pub fn set_threadsafe(&self) {
+        self.threadsafe.store(true, Ordering::Relaxed);
+    }
+
     /// Calls what the handle stands for. A raising callback is reported to the loop's exception handler.
     ///
     /// # Errors
@@ -428,11 +268,25 @@ impl Instance<Handle> {
         if self.repeats.load(Ordering::Relaxed) {
             return self.run_readable();
         }
+        if cfg!(Py_3_14) && self.threadsafe.load(Ordering::Relaxed) {
+            return self.run_threadsafe();
+        }
         let mut call = self.call.take();
         match call.run() {
             Ok(()) => Ok(()),
             Err(Raised) => self.report(call),
         }
+    }
+
+    fn run_threadsafe(&self) -> Result<()> {
+        self.running_on.begin();
+        let mut call = self.call.take();
+        let outcome = match call.run() {
+            Ok(()) => Ok(()),
+            Err(Raised) => self.report(call),
+        };
+        self.running_on.end();
+        outcome
     }
 
     /// [`Self::run`] that leaves the call readable meanwhile: for readers and writers, and for debug mode, whose reports
@@ -482,6 +336,9 @@ impl Instance<Handle> {
             return Ok(Owned::none());
         }
         let owner = self.owner_loop();
+        if owner.debug() {
+            self.keep_repr()?;
+        }
         let call = self.call.take();
         if let Some(key) = self.key.take() {
             match owner.seat().with(|core| core.engine.timers.cancel(key)) {
@@ -493,7 +350,20 @@ impl Instance<Handle> {
             }
         }
         drop(call);
+        if cfg!(Py_3_14) && self.threadsafe.load(Ordering::Relaxed) {
+            self.running_on.wait();
+        }
         Ok(Owned::none())
+    }
+
+    /// asyncio shows a handle that was cancelled in debug mode as it was, callback and arguments included.
+    #[cold]
+    fn keep_repr(&self) -> Result<()> {
+        let text = repr(self)?;
+        let replaced =
+            self.rare.with(|rare| rare.get_or_insert_with(Box::default).repr.replace(text));
+        drop(replaced);
+        Ok(())
     }
 }
 
@@ -527,7 +397,8 @@ fn get_loop(this: &Instance<Handle>) -> Result {
 }
 
 fn get_source_traceback(this: &Instance<Handle>) -> Result {
-    Ok(this.source_traceback.get().unwrap_or_else(Owned::none))
+    let stack = this.rare.with(|rare| rare.as_ref().and_then(|rare| rare.source_traceback.clone()));
+    Ok(stack.unwrap_or_else(Owned::none))
 }
 
 fn get_scheduled(this: &Instance<Handle>) -> Result {
@@ -535,7 +406,17 @@ fn get_scheduled(this: &Instance<Handle>) -> Result {
 }
 
 fn repr(this: &Instance<Handle>) -> Result {
+    if let Some(kept) = this.rare.with(|rare| rare.as_ref().and_then(|rare| rare.repr.clone())) {
+        return Ok(kept);
+    }
     call(&import("antiphon.debug", "handle_repr")?, [&this.owned(), &Owned::bool(this.is_timer())])
+}
+
+/// asyncio's class: code that asks `isinstance(handle, asyncio.Handle)` means what this is. Deriving from it would cost
+/// 64 bytes a handle for slots that nothing uses.
+fn stand_in(this: &Instance<Handle>) -> Result {
+    let names = names();
+    Ok(if this.is_timer() { names.timer_handle_class.clone() } else { names.handle_class.clone() })
 }
 
 fn run_by_hand(this: &Instance<Handle>) -> Result {
@@ -610,53 +491,12 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     }
 }
 
-/// Handles without a callback, for the next ones: making and freeing objects is a tenth of what a callback costs.
-#[derive(Default)]
-pub struct FreeHandles {
-    plain: Vec<Owned>,
-    timers: Vec<Owned>,
-}
-
-impl FreeHandles {
-    /// Together about a megabyte.
-    const MOST: usize = 4096;
-
-    #[inline(always)]
-    fn list(&mut self, handle: *mut ffi::PyObject) -> &mut Vec<Owned> {
-        // SAFETY: comparing the type of a living object.
-        if unsafe { ffi::Py_TYPE(handle) } == timer_type() { &mut self.timers } else { &mut self.plain }
-    }
-
-    #[inline(always)]
-    fn has_room(&mut self, handle: *mut ffi::PyObject) -> bool {
-        self.list(handle).len() < Self::MOST
-    }
-
-    /// Keeps the handle, or gives it back when there are enough.
-    #[inline(always)]
-    fn push(&mut self, handle: Owned) -> Option<Owned> {
-        let list = self.list(handle.as_ptr());
-        if list.len() < Self::MOST {
-            list.push(handle);
-            None
-        } else {
-            Some(handle)
-        }
-    }
-
-    /// Everything, for the loop's end.
-    pub fn take_all(&mut self) -> Vec<Owned> {
-        let mut taken = std::mem::take(&mut self.plain);
-        taken.append(&mut self.timers);
-        taken
-    }
-}
-
 fn common(name: &'static std::ffi::CStr) -> HeapType {
     HeapType::new(name, Instance::<Handle>::SIZE)
         .no_constructor()
         .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
         .slot(ffi::Py_tp_repr, unary_slot!(repr))
+        .attribute(c"__class__", getter!(stand_in), None, c"asyncio's class of the same name.")
         .weak_references(Instance::<Handle>::WEAKREF_OFFSET)
 }
 
@@ -697,26 +537,4 @@ pub fn load(module: &Owned) -> Result<()> {
     }
     crate::add_type(module, c"Handle", Handle::type_object())?;
     crate::add_type(module, c"TimerHandle", timer_type())
-}
-
-/// Whether so many wait already that contexts of further ones had better be hidden from the collector (X1). Below that
-/// they are gone before the collector comes, and hiding would only cost.
-#[inline(always)]
-pub fn is_crowd(waiting: usize) -> bool {
-    waiting > 512
-}
-
-/// What `call_soon` and its kin share: `callback, *args, context=None` to a call. `crowded`: see [`is_crowd`].
-#[inline(always)]
-pub fn call_from_args(args: &Args<'_>, callback_at: usize, crowded: bool) -> Result<Call> {
-    let positional = args.positional();
-    let context = if args.has_keywords() { args.only_keyword(&names().context)? } else { None };
-    // SAFETY: F1; the values are the caller's living arguments.
-    unsafe {
-        let context = match context.and_then(|value| Owned::from_optional(*value)) {
-            Some(context) => CallContext::given(context),
-            None => CallContext::copy_of_current(crowded)?,
-        };
-        Call::new(Owned::from_borrowed(positional[callback_at]), &positional[callback_at + 1..], context)
-    }
 }

@@ -54,12 +54,12 @@ def transport_failed(
 
 
 def flow_control_failed(
-    loop: Any, transport: Any, protocol: Any, message: str, exception: BaseException
+    loop: Any, transport: Any, protocol: Any, method: str, exception: BaseException
 ) -> None:
     """Report `pause_writing` or `resume_writing` that raised; the connection goes on."""
     loop.call_exception_handler(
         {
-            "message": message,
+            "message": f"protocol.{method}() failed",
             "exception": exception,
             "transport": transport,
             "protocol": protocol,

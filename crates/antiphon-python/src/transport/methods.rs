@@ -3,13 +3,11 @@
 //! Source: asyncio documentation, "Transports".
 
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::Ordering;
 
 use pyo3::ffi;
 
 use super::protocol::Protocol;
 use super::stream::{Stream, is, set, set_type};
-use super::write::limits_from_args;
 use crate::ffi::raise;
 use crate::ffi::{Args, HeapType, Instance, Owned, Payload, Raised, Result, call, call::call_with_keywords, call_method};
 use crate::io_table::Direction;
@@ -91,8 +89,11 @@ fn get_write_buffer_size(this: &Instance<Stream>) -> Result {
 }
 
 fn get_write_buffer_limits(this: &Instance<Stream>) -> Result {
-    let limit = |bytes: &std::sync::atomic::AtomicUsize| Owned::int(bytes.load(Ordering::Relaxed) as i64);
-    Owned::tuple([limit(&this.low_bytes)?, limit(&this.high_bytes)?])
+    this.flow.limits()
+}
+
+fn set_write_buffer_limits(this: &Instance<Stream>, args: Args<'_>) -> Result {
+    none(this.set_limits(args))
 }
 
 fn get_protocol(this: &Instance<Stream>) -> Result {
@@ -312,7 +313,7 @@ pub fn load(module: &Owned) -> Result<()> {
             .method_noargs(c"resume_reading", method_noargs!(resume_reading), c"Receive again.")
             .method(
                 c"set_write_buffer_limits",
-                method!(c"set_write_buffer_limits", limits_from_args),
+                method!(c"set_write_buffer_limits", set_write_buffer_limits),
                 c"set_write_buffer_limits(high=None, low=None): when the protocol is paused and resumed, in bytes.",
             )
             .method_noargs(

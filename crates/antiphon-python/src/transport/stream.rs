@@ -13,10 +13,11 @@
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use pyo3::ffi;
 
+use super::flow::FlowControl;
 use super::protocol::Protocol;
 use super::queue::WriteQueue;
 use crate::event_loop::EventLoop;
@@ -46,8 +47,6 @@ pub struct Flags {
     pub eof_received: AtomicBool,
     /// `write_eof()` was called.
     pub eof_written: AtomicBool,
-    /// `pause_writing()` was told to the protocol.
-    pub protocol_paused: AtomicBool,
     /// A flush is in the ready queue.
     pub flush_queued: AtomicBool,
     /// The data of this very moment is being delivered: what is written now leaves right after it.
@@ -90,10 +89,8 @@ pub struct Stream {
     loss: GilCell<Option<Owned>>,
     /// Bytes to send.
     pub queue: GilCell<WriteQueue>,
-    /// Above this many queued bytes the protocol is asked to pause.
-    pub high_bytes: AtomicUsize,
-    /// At this many it is asked to go on.
-    pub low_bytes: AtomicUsize,
+    /// When the protocol is asked to pause writing.
+    pub flow: FlowControl,
     /// 0 while the connection stands; then 1 and one more for every write to it.
     pub lost: AtomicU32,
     /// The other bits.
@@ -162,8 +159,7 @@ pub fn open(owner: &Instance<EventLoop>, parts: Parts) -> Result {
         waiter: GilCell::new(parts.waiter),
         loss: GilCell::new(None),
         queue: GilCell::new(WriteQueue::default()),
-        high_bytes: AtomicUsize::new(DEFAULT_HIGH),
-        low_bytes: AtomicUsize::new(DEFAULT_HIGH / 4),
+        flow: FlowControl::new(DEFAULT_HIGH),
         lost: AtomicU32::new(0),
         flags: Flags::default(),
     })?;

@@ -4,17 +4,18 @@
 //! item in the next turn; at once when more is queued than the high-water mark, so that flow control answers as if every
 //! write had tried the kernel first.
 //!
-//! Source: CPython Lib/asyncio/selector_events.py (`write`, `_write_ready`), transports.py (`_FlowControlMixin`).
+//! Source: CPython Lib/asyncio/selector_events.py (`write`, `_write_ready`).
 
 use std::io;
 use std::sync::atomic::Ordering;
 
 use pyo3::ffi;
 
+use super::flow::tell_writer;
 use super::queue::{Sent, frozen};
 use super::stream::{FORGIVEN_WRITES, Stream, is, set};
-use crate::ffi::raise::{self, os_error_object, runtime_error, value_error};
-use crate::ffi::{Args, Instance, Owned, Raised, Result, call, call_method, check};
+use crate::ffi::raise::{os_error_object, runtime_error};
+use crate::ffi::{Args, Instance, Owned, Raised, Result, call};
 use crate::io_table::{Direction, Mode};
 use crate::names::{import, names};
 use crate::work::{Kind, Work};
@@ -50,7 +51,7 @@ impl Instance<Stream> {
     /// Something was queued: decides when it leaves.
     #[inline(always)]
     fn written(&self, len_bytes: usize) -> Result<()> {
-        if len_bytes > self.high_bytes.load(Ordering::Relaxed) {
+        if len_bytes > self.flow.high() {
             if !is(&self.flags.blocked) {
                 self.flush_now()?;
             }
@@ -152,41 +153,19 @@ impl Instance<Stream> {
 
     fn maybe_pause_protocol(&self) -> Result<()> {
         let queued = self.queue.with(|queue| queue.len_bytes());
-        if queued <= self.high_bytes.load(Ordering::Relaxed) || is(&self.flags.protocol_paused) {
-            return Ok(());
-        }
-        set(&self.flags.protocol_paused, true);
-        self.tell_protocol(&names().pause_writing, "protocol.pause_writing() failed")
+        if self.flow.must_pause(queued) { self.tell_protocol(&names().pause_writing) } else { Ok(()) }
     }
 
     fn maybe_resume_protocol(&self) -> Result<()> {
-        if !is(&self.flags.protocol_paused) {
-            return Ok(());
-        }
         let queued = self.queue.with(|queue| queue.len_bytes());
-        if queued > self.low_bytes.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        set(&self.flags.protocol_paused, false);
-        self.tell_protocol(&names().resume_writing, "protocol.resume_writing() failed")
+        if self.flow.must_resume(queued) { self.tell_protocol(&names().resume_writing) } else { Ok(()) }
     }
 
-    fn tell_protocol(&self, method: &Owned, failure: &str) -> Result<()> {
-        let Some(protocol) = self.protocol_object() else {
-            return Ok(());
-        };
-        if let Err(Raised) = call_method(&protocol, method, []) {
-            let Some(exception) = raise::take() else {
-                return Ok(());
-            };
-            if raise::leaves_loop(&exception) {
-                return Err(raise::restore(exception));
-            }
-            let report = import("antiphon.reports", "flow_control_failed")?;
-            let message = Owned::str(failure)?;
-            call(&report, [self.owner_object(), &self.owned(), &protocol, &message, &exception])?;
+    fn tell_protocol(&self, method: &Owned) -> Result<()> {
+        match self.protocol_object() {
+            Some(protocol) => tell_writer(self.owner(), &self.owned(), &protocol, method),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// `write_eof()`: the last byte was written; reading goes on.
@@ -209,25 +188,9 @@ impl Instance<Stream> {
         Ok(self.queue.with(|queue| queue.len_bytes()))
     }
 
-    /// `set_write_buffer_limits(high, low)`.
-    pub fn set_limits(&self, high: Option<&Owned>, low: Option<&Owned>) -> Result<()> {
-        let number = |value: Option<&Owned>| -> Result<Option<i64>> {
-            let Some(value) = value.filter(|value| !value.is_none()) else {
-                return Ok(None);
-            };
-            // SAFETY: F1; the object is alive.
-            let number = unsafe { ffi::PyLong_AsLongLong(value.as_ptr()) };
-            // SAFETY: F1; -1 may be an honest value.
-            if number == -1 && unsafe { !ffi::PyErr_Occurred().is_null() } { Err(Raised) } else { Ok(Some(number)) }
-        };
-        let (high, low) = (number(high)?, number(low)?);
-        let high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
-        let low = low.unwrap_or(high / 4);
-        if high < low || low < 0 {
-            return Err(value_error(&format!("high ({high}) must be >= low ({low}) must be >= 0")));
-        }
-        self.high_bytes.store(high as usize, Ordering::Relaxed);
-        self.low_bytes.store(low as usize, Ordering::Relaxed);
+    /// `set_write_buffer_limits(high=None, low=None)`.
+    pub fn set_limits(&self, args: Args<'_>) -> Result<()> {
+        self.flow.set_limits(args)?;
         self.maybe_pause_protocol()
     }
 
@@ -261,14 +224,4 @@ impl Instance<Stream> {
         });
         self.written(len_bytes)
     }
-}
-
-/// `set_write_buffer_limits(high=None, low=None)` with its arguments.
-pub fn limits_from_args(this: &Instance<Stream>, args: Args<'_>) -> Result {
-    let [high, low] = args.bind([&names().high, &names().low], 0)?;
-    // SAFETY: the arguments are alive during the call.
-    let object = |value: Option<*mut ffi::PyObject>| value.map(|value| unsafe { Owned::from_borrowed(value) });
-    this.set_limits(object(high).as_ref(), object(low).as_ref())?;
-    check(0)?;
-    Ok(Owned::none())
 }

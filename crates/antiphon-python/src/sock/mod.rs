@@ -16,9 +16,11 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`operation`] | the awaitable: its phases and the coroutine protocol |
+//! | [`operation`] | the awaitable: its phases and the ways between them |
+//! | [`coroutine`] | the same in Python's words: the coroutine protocol |
 //! | [`collect`] | its end: the cycle collector, "never awaited" |
 //! | [`waiter`] | what its task blocks on while it waits |
+//! | [`future`] | the same in Python's words: the future protocol |
 //! | [`action`] | what is to be done, and one try of it |
 //! | [`receive`], [`send`], [`connect`], [`accept`] | the tries, by system calls |
 //! | [`by_method`] | the tries for sockets of other classes, by their own methods |
@@ -32,6 +34,8 @@ pub mod buffer;
 pub mod by_method;
 pub mod collect;
 pub mod connect;
+pub mod coroutine;
+pub mod future;
 pub mod operation;
 pub mod receive;
 pub mod send;
@@ -145,6 +149,6 @@ pub fn add_methods(kind: HeapType) -> HeapType {
 /// Makes the types.
 pub fn load(module: &Owned) -> Result<()> {
     socket::load()?;
-    waiter::load(module)?;
-    operation::load(module)
+    future::load(module)?;
+    coroutine::load(module)
 }

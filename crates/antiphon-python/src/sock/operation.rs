@@ -1,13 +1,10 @@
-//! `SocketOperation`: the awaitable that every `sock_*` method returns, and the coroutine protocol that it speaks.
-//!
-//! It can do what a coroutine can: be awaited, be made a task, be passed to `wait_for`, be sent, thrown and closed.
+//! `SocketOperation`: the awaitable that every `sock_*` method returns, its phases and the ways between them.
 //!
 //! **Invariant O2**: while a step or a try is on, the phase is [`Phase::Running`] and its parts are on the stack of who
 //! took them, so nothing that runs meanwhile (a socket subclass's method, a collection) can start a second one.
 //!
-//! Source: PEP 492, PEP 342 (`send`, `throw`, `close`); CPython Objects/genobject.c (words of the errors).
+//! Source: CPython Lib/asyncio/selector_events.py.
 
-use std::ffi::{c_int, c_void};
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::OnceLock;
@@ -16,16 +13,12 @@ use pyo3::ffi;
 
 use crate::event_loop::EventLoop;
 use crate::ffi::raise::{self, runtime_error, type_error, value_error};
-use crate::ffi::{
-    Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call_method, check, guard_int,
-};
+use crate::ffi::{GilCell, Instance, Owned, Payload, Raised, Result};
 use crate::io_table::{Direction, Mode};
 use crate::names::names;
 use crate::work::{Kind, Work};
-use crate::{getter, method, method_noargs, method_one, unary_slot};
 
 use super::action::Action;
-use super::collect;
 use super::socket::Socket;
 use super::waiter::{self, WaiterRef};
 
@@ -88,7 +81,7 @@ pub struct Waiting {
 }
 
 /// What one step gave.
-enum Step {
+pub enum Step {
     /// It waits for this.
     Yielded(Owned),
     /// It is finished.
@@ -130,6 +123,11 @@ impl Payload for SocketOperation {
     }
 }
 
+/// Remembers the type once it is made.
+pub fn set_type(kind: *mut ffi::PyTypeObject) {
+    let _ = OPERATION.set(kind as usize);
+}
+
 /// Makes an operation for bound arguments, the socket first.
 #[inline]
 pub fn make<const N: usize>(
@@ -164,7 +162,7 @@ impl Instance<SocketOperation> {
 
     /// One step, as `coroutine.send(value)`.
     #[inline]
-    fn step(&self, value: *mut ffi::PyObject) -> Result<Step> {
+    pub fn step(&self, value: *mut ffi::PyObject) -> Result<Step> {
         match self.phase.replace(Phase::Running) {
             Phase::Created(request) => {
                 // SAFETY: comparing addresses only.
@@ -324,10 +322,45 @@ impl Instance<SocketOperation> {
         Err(raise::restore(exception))
     }
 
+    /// Ends it where it is: what it was to do is not done, and the socket is left alone from then on.
+    ///
+    /// # Errors
+    /// `ValueError` during a step, `RuntimeError` after the end.
+    pub fn end(&self) -> Result<()> {
+        match self.phase.replace(Phase::Running) {
+            Phase::Running => return Err(already_executing()),
+            Phase::Finished => return Err(self.already_awaited()),
+            Phase::Waiting(mut waiting) => self.leave(&mut waiting),
+            Phase::Created(_) => {}
+        }
+        self.enter(Phase::Finished);
+        Ok(())
+    }
+
+    /// Whether it returned, raised or was closed.
+    pub fn is_finished(&self) -> bool {
+        self.phase.with(|phase| matches!(phase, Phase::Finished))
+    }
+
+    /// Whether a step or a try is on.
+    pub fn is_running(&self) -> bool {
+        self.phase.with(|phase| matches!(phase, Phase::Running))
+    }
+
+    /// Whether somebody awaits it already.
+    pub fn is_begun(&self) -> bool {
+        self.phase.with(|phase| matches!(phase, Phase::Waiting(_) | Phase::Running))
+    }
+
     #[cold]
     fn already_awaited(&self) -> Raised {
         self.enter(Phase::Finished);
         runtime_error("cannot reuse already awaited coroutine")
+    }
+
+    /// The loop's method that made it.
+    pub fn method_name(&self) -> &'static str {
+        self.method.name()
     }
 
     /// `Loop.sock_recv` and the like, as tasks show it.
@@ -346,193 +379,4 @@ impl Instance<SocketOperation> {
 #[cold]
 fn already_executing() -> Raised {
     value_error("coroutine already executing")
-}
-
-/// `StopIteration(value)`, made here: the interpreter would take a tuple for several arguments and an exception for itself.
-fn stop_iteration(value: &Owned) -> Raised {
-    // SAFETY: F1; the class is alive while the interpreter is.
-    let made = unsafe { Owned::from_new(ffi::PyObject_CallOneArg(ffi::PyExc_StopIteration, value.as_ptr())) };
-    match made {
-        Ok(exception) => raise::restore(exception),
-        Err(raised) => raised,
-    }
-}
-
-/// `__await__`: an operation is its own iterator.
-fn await_(this: &Instance<SocketOperation>) -> Result {
-    if this.phase.with(|phase| matches!(phase, Phase::Waiting(_) | Phase::Running)) {
-        return Err(runtime_error("coroutine is being awaited already"));
-    }
-    Ok(this.owned())
-}
-
-fn iter(this: &Instance<SocketOperation>) -> Result {
-    Ok(this.owned())
-}
-
-/// `tp_iternext`: to return `None` is to end without an exception.
-fn next(this: &Instance<SocketOperation>) -> Result {
-    match this.step(Owned::none().as_ptr())? {
-        Step::Yielded(value) => Ok(value),
-        Step::Returned(value) if value.is_none() => Err(Raised),
-        Step::Returned(value) => Err(stop_iteration(&value)),
-    }
-}
-
-/// `am_send`: a value without an exception around it.
-unsafe extern "C" fn send_slot(
-    this: *mut ffi::PyObject,
-    value: *mut ffi::PyObject,
-    result: *mut *mut ffi::PyObject,
-) -> ffi::PySendResult {
-    let status = guard_int(|| {
-        // SAFETY: F2; the result's place is the caller's.
-        unsafe {
-            *result = ptr::null_mut();
-            match Instance::<SocketOperation>::from_ptr(this).step(value)? {
-                Step::Yielded(yielded) => {
-                    *result = yielded.into_ptr();
-                    Ok(ffi::PySendResult::PYGEN_NEXT as c_int)
-                }
-                Step::Returned(returned) => {
-                    *result = returned.into_ptr();
-                    Ok(ffi::PySendResult::PYGEN_RETURN as c_int)
-                }
-            }
-        }
-    });
-    match status {
-        0 => ffi::PySendResult::PYGEN_RETURN,
-        1 => ffi::PySendResult::PYGEN_NEXT,
-        _ => ffi::PySendResult::PYGEN_ERROR,
-    }
-}
-
-fn send(this: &Instance<SocketOperation>, value: &Owned) -> Result {
-    match this.step(value.as_ptr())? {
-        Step::Yielded(value) => Ok(value),
-        Step::Returned(value) => Err(stop_iteration(&value)),
-    }
-}
-
-fn throw(this: &Instance<SocketOperation>, args: Args<'_>) -> Result {
-    args.at_least(1, &["typ"])?;
-    let exception = exception_given(args.positional())?;
-    match this.phase.replace(Phase::Running) {
-        Phase::Running => return Err(already_executing()),
-        Phase::Finished => return Err(this.already_awaited()),
-        Phase::Waiting(mut waiting) => this.leave(&mut waiting),
-        Phase::Created(_) => {}
-    }
-    this.enter(Phase::Finished);
-    Err(raise::restore(exception))
-}
-
-/// The exception that `throw(exception)` or `throw(type, value, traceback)` names.
-fn exception_given(given: &[*mut ffi::PyObject]) -> Result {
-    let place = |index: usize| given.get(index).copied().unwrap_or(ptr::null_mut());
-    // SAFETY: F1; the arguments are alive during the call.
-    unsafe {
-        #[cfg(Py_3_12)]
-        if given.len() > 1 {
-            check(ffi::PyErr_WarnEx(
-                ffi::PyExc_DeprecationWarning,
-                c"the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead."
-                    .as_ptr(),
-                1,
-            ))?;
-        }
-        let value = Owned::from_optional(place(1));
-        if ffi::PyExceptionInstance_Check(given[0]) != 0 {
-            if value.is_some() {
-                return Err(type_error("instance exception may not have a separate value"));
-            }
-            return Ok(Owned::from_borrowed(given[0]));
-        }
-        if ffi::PyExceptionClass_Check(given[0]) == 0 {
-            return Err(type_error("exceptions must be classes or instances deriving from BaseException"));
-        }
-        // The interpreter's own rules make an instance of the class and the value.
-        ffi::PyErr_SetObject(given[0], value.as_ref().map_or(ptr::null_mut(), Owned::as_ptr));
-        let exception = raise::take().ok_or_else(|| type_error("throw() needs an exception"))?;
-        if let Some(traceback) = Owned::from_optional(place(2)) {
-            check(ffi::PyException_SetTraceback(exception.as_ptr(), traceback.as_ptr()))?;
-        }
-        Ok(exception)
-    }
-}
-
-fn close(this: &Instance<SocketOperation>) -> Result {
-    match this.phase.replace(Phase::Running) {
-        Phase::Running => return Err(already_executing()),
-        Phase::Waiting(mut waiting) => {
-            this.leave(&mut waiting);
-            this.enter(Phase::Finished);
-        }
-        Phase::Created(_) | Phase::Finished => this.enter(Phase::Finished),
-    }
-    Ok(Owned::none())
-}
-
-fn get_name(this: &Instance<SocketOperation>) -> Result {
-    Owned::str(this.method.name())
-}
-
-fn get_qualified_name(this: &Instance<SocketOperation>) -> Result {
-    this.qualified_name()
-}
-
-fn get_running(this: &Instance<SocketOperation>) -> Result {
-    Ok(Owned::bool(this.phase.with(|phase| matches!(phase, Phase::Running))))
-}
-
-fn repr(this: &Instance<SocketOperation>) -> Result {
-    // SAFETY: F1; the format takes an object and an address.
-    unsafe {
-        Owned::from_new(ffi::PyUnicode_FromFormat(
-            c"<coroutine object %S at %p>".as_ptr(),
-            this.qualified_name()?.as_ptr(),
-            this.as_ptr(),
-        ))
-    }
-}
-
-/// Makes the type, adds it to the module, and has it counted among the coroutines.
-pub fn load(module: &Owned) -> Result<()> {
-    if OPERATION.get().is_none() {
-        let made = HeapType::new(c"antiphon._antiphon.SocketOperation", Instance::<SocketOperation>::SIZE)
-            .collected()
-            .no_constructor()
-            .doc(c"What the loop's sock_* methods return: to be awaited, like a coroutine.")
-            .slot(ffi::Py_tp_traverse, collect::traverse as *mut c_void)
-            .slot(ffi::Py_tp_clear, collect::clear as *mut c_void)
-            .slot(ffi::Py_tp_finalize, collect::finalize as *mut c_void)
-            .slot(ffi::Py_tp_dealloc, collect::dealloc as *mut c_void)
-            .slot(ffi::Py_tp_repr, unary_slot!(repr))
-            .slot(ffi::Py_am_await, unary_slot!(await_))
-            .slot(ffi::Py_am_send, send_slot as *mut c_void)
-            .slot(ffi::Py_tp_iter, unary_slot!(iter))
-            .slot(ffi::Py_tp_iternext, unary_slot!(next))
-            .weak_references(Instance::<SocketOperation>::WEAKREF_OFFSET)
-            .method_one(
-                c"send",
-                method_one!(send),
-                c"One step; what it waits for, or StopIteration with the result.",
-            )
-            .method(c"throw", method!(c"throw", throw), c"Raise an exception where it waits.")
-            .method_noargs(
-                c"close",
-                method_noargs!(close),
-                c"Give up; the socket is left alone from then on.",
-            )
-            .attribute(c"__name__", getter!(get_name), None, c"The loop's method.")
-            .attribute(c"__qualname__", getter!(get_qualified_name), None, c"The loop's class and method.")
-            .attribute(c"cr_running", getter!(get_running), None, c"Whether a step is under way.")
-            .build(None, Instance::<SocketOperation>::PAYLOAD_OFFSET)?;
-        let _ = OPERATION.set(made as usize);
-        // SAFETY: a type object is an object.
-        let class = unsafe { Owned::from_borrowed(made.cast()) };
-        call_method(&names().coroutine_class, &names().register, [&class])?;
-    }
-    crate::add_type(module, c"SocketOperation", SocketOperation::type_object())
 }

@@ -1,13 +1,12 @@
 //! `SocketWaiter`: what a waiting operation hands up to its task, a future as far as a task looks at it.
 //!
-//! asyncio lets any object stand in for a future (`_asyncio_future_blocking`, see `asyncio.isfuture`). A stand-in costs a
-//! third of a future of CPython's, and whoever waits is woken in the very turn of the event: no task can be cancelled
+//! asyncio lets any object stand in for a future (`_asyncio_future_blocking`, see `asyncio.isfuture`). A stand-in costs
+//! half of what a future of CPython's costs, and whoever waits is woken in the very turn of the event: no task can be cancelled
 //! between the receipt of its data and the step that gets it, so none loses data that way.
 //!
 //! It carries no result: that it is done says only that the operation may go on, and the operation has the outcome.
 //!
-//! Source: asyncio's documentation of Future; CPython Lib/asyncio/futures.py, Modules/_asynciomodule.c
-//! (`task_step_handle_result_impl`).
+//! Source: CPython Lib/asyncio/futures.py, Modules/_asynciomodule.c (`task_wakeup`).
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -19,14 +18,11 @@ use pyo3::ffi;
 use crate::context::CallContext;
 use crate::event_loop::EventLoop;
 use crate::ffi::call::call_with_keywords;
-use crate::ffi::raise::{self, runtime_error, type_error};
-use crate::ffi::{
-    Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, call_method, check,
-};
+use crate::ffi::raise;
+use crate::ffi::{GilCell, Instance, Owned, Payload, Raised, Result, call, call_method, check};
 use crate::handle::{Call, new_handle, of_work};
 use crate::names::{import, names};
 use crate::work::{Kind, Work};
-use crate::{getter, method, method_noargs, method_one, setter, unary_slot};
 
 /// Whether the wait is over.
 #[derive(Clone, Default)]
@@ -101,7 +97,8 @@ pub fn make(owner: &Instance<EventLoop>) -> Result<WaiterRef> {
 }
 
 impl Instance<SocketWaiter> {
-    fn owner(&self) -> &Instance<EventLoop> {
+    /// The loop.
+    pub fn owner(&self) -> &Instance<EventLoop> {
         // SAFETY: waiters are made for loops only.
         unsafe { Instance::from_ptr(self.owner.as_ptr()) }
     }
@@ -178,8 +175,8 @@ impl Instance<SocketWaiter> {
         Err(error.map_or_else(|raised| raised, raise::restore))
     }
 
-    /// As [`Self::check_not_cancelled`], for who asks too early too.
-    fn check_done(&self) -> Result {
+    /// As [`Self::check_not_cancelled`], and `InvalidStateError` for who asks too early.
+    pub fn check_done(&self) -> Result<()> {
         self.check_not_cancelled()?;
         if self.is_pending() {
             // SAFETY: F1; a living class object.
@@ -188,7 +185,84 @@ impl Instance<SocketWaiter> {
             }
             return Err(Raised);
         }
-        Ok(Owned::none())
+        Ok(())
+    }
+
+    /// Adds what is to be called when the wait is over; in the next turn if it is.
+    pub fn add(&self, function: Owned, context: Owned) {
+        let callback = Callback { function, context };
+        let late = self.state.with(|state| {
+            if !matches!(state.outcome, Outcome::Pending) {
+                return Some(callback);
+            }
+            match state.first {
+                None => state.first = Some(callback),
+                Some(_) => state.others.push(callback),
+            }
+            None
+        });
+        if let Some(callback) = late {
+            self.queue(callback);
+        }
+    }
+
+    /// Removes what equals `function`; how many there were.
+    pub fn remove(&self, function: &Owned) -> Result<i64> {
+        // Comparing may run Python code, so the callbacks leave the cell meanwhile (F3).
+        let mut outcome = Ok(0);
+        let stays = |callback: &Callback| match outcome {
+            Err(Raised) => true,
+            Ok(removed) => {
+                // SAFETY: F1; living objects.
+                let equal = check(unsafe {
+                    ffi::PyObject_RichCompareBool(callback.function.as_ptr(), function.as_ptr(), ffi::Py_EQ)
+                });
+                outcome = equal.map(|equal| removed + i64::from(equal));
+                !matches!(equal, Ok(1))
+            }
+        };
+        let mut kept = self.state.with(State::take_callbacks).filter(stays).collect::<Vec<_>>().into_iter();
+        self.state.with(|state| {
+            // Whatever was added meanwhile comes after them.
+            let added = state.take_callbacks();
+            state.first = kept.next();
+            state.others.extend(kept);
+            state.others.extend(added);
+        });
+        outcome
+    }
+
+    /// Ends the wait without what it waited for; whether it went on. Who waits is called in the next turn.
+    pub fn cancel(&self, message: Option<Owned>) -> bool {
+        let callbacks = self.state.with(|state| {
+            if !matches!(state.outcome, Outcome::Pending) {
+                return None;
+            }
+            state.outcome = Outcome::Cancelled(message);
+            Some(state.take_callbacks())
+        });
+        let Some(callbacks) = callbacks else {
+            return false;
+        };
+        for callback in callbacks {
+            self.queue(callback);
+        }
+        true
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.state.with(|state| matches!(state.outcome, Outcome::Cancelled(_)))
+    }
+
+    /// `_asyncio_future_blocking`.
+    pub fn blocking(&self) -> bool {
+        self.blocking.load(Ordering::Relaxed)
+    }
+
+    /// Sets it, and gives what it was.
+    pub fn set_blocking(&self, blocking: bool) -> bool {
+        self.blocking.swap(blocking, Ordering::Relaxed)
     }
 }
 
@@ -205,134 +279,12 @@ fn is_wake_up(function: &Owned) -> bool {
     }
 }
 
-fn add_done_callback(this: &Instance<SocketWaiter>, args: Args<'_>) -> Result {
-    args.at_least(1, &["fn"])?;
-    let context = args.only_keyword(&names().context)?;
-    // SAFETY: F1; the arguments are alive during the call.
-    let callback = unsafe {
-        Callback {
-            function: Owned::from_borrowed(args.positional()[0]),
-            context: match context.and_then(|context| Owned::from_optional(*context)) {
-                Some(context) => context,
-                None => Owned::from_new(ffi::PyContext_CopyCurrent())?,
-            },
-        }
-    };
-    let late = this.state.with(|state| {
-        if !matches!(state.outcome, Outcome::Pending) {
-            return Some(callback);
-        }
-        match state.first {
-            None => state.first = Some(callback),
-            Some(_) => state.others.push(callback),
-        }
-        None
-    });
-    if let Some(callback) = late {
-        this.queue(callback);
-    }
-    Ok(Owned::none())
-}
-
-fn remove_done_callback(this: &Instance<SocketWaiter>, function: &Owned) -> Result {
-    // Comparing may run Python code, so the callbacks leave the cell meanwhile (F3).
-    let mut outcome = Ok(0);
-    let stays = |callback: &Callback| match outcome {
-        Err(Raised) => true,
-        Ok(removed) => {
-            // SAFETY: F1; living objects.
-            let equal = check(unsafe {
-                ffi::PyObject_RichCompareBool(callback.function.as_ptr(), function.as_ptr(), ffi::Py_EQ)
-            });
-            outcome = equal.map(|equal| removed + i64::from(equal));
-            !matches!(equal, Ok(1))
-        }
-    };
-    let mut kept = this.state.with(State::take_callbacks).filter(stays).collect::<Vec<_>>().into_iter();
-    this.state.with(|state| {
-        // Whatever was added meanwhile comes after them.
-        let added = state.take_callbacks();
-        state.first = kept.next();
-        state.others.extend(kept);
-        state.others.extend(added);
-    });
-    Owned::int(outcome?)
-}
-
-fn cancel(this: &Instance<SocketWaiter>, args: Args<'_>) -> Result {
-    let [message] = args.bind([&names().msg], 0)?;
-    // SAFETY: the argument is alive during the call.
-    let message = message.and_then(|message| unsafe { Owned::from_optional(message) });
-    let callbacks = this.state.with(|state| {
-        if !matches!(state.outcome, Outcome::Pending) {
-            return None;
-        }
-        state.outcome = Outcome::Cancelled(message);
-        Some(state.take_callbacks())
-    });
-    let Some(callbacks) = callbacks else {
-        return Ok(Owned::bool(false));
-    };
-    for callback in callbacks {
-        this.queue(callback);
-    }
-    Ok(Owned::bool(true))
-}
-
-fn cancelled(this: &Instance<SocketWaiter>) -> Result {
-    Ok(Owned::bool(this.state.with(|state| matches!(state.outcome, Outcome::Cancelled(_)))))
-}
-
-fn done(this: &Instance<SocketWaiter>) -> Result {
-    Ok(Owned::bool(!this.is_pending()))
-}
-
-fn result(this: &Instance<SocketWaiter>) -> Result {
-    this.check_done()
-}
-
-/// `_loop`, where asyncio looks when an object has no `get_loop`; it saves the task a call.
-fn get_loop(this: &Instance<SocketWaiter>) -> Result {
-    Ok(this.owner.clone())
-}
-
-fn get_blocking(this: &Instance<SocketWaiter>) -> Result {
-    Ok(Owned::bool(this.blocking.load(Ordering::Relaxed)))
-}
-
-fn set_blocking(this: &Instance<SocketWaiter>, value: Option<&Owned>) -> Result<()> {
-    let value = value.ok_or_else(|| type_error("_asyncio_future_blocking cannot be deleted"))?;
-    // SAFETY: F1; a living object.
-    let blocking = check(unsafe { ffi::PyObject_IsTrue(value.as_ptr()) })? != 0;
-    this.blocking.store(blocking, Ordering::Relaxed);
-    Ok(())
-}
-
-fn iter(this: &Instance<SocketWaiter>) -> Result {
-    Ok(this.owned())
-}
-
-/// One step of `await waiter`: itself while the wait goes on, then the end.
-fn next(this: &Instance<SocketWaiter>) -> Result {
-    this.check_not_cancelled()?;
-    if !this.is_pending() {
-        return Err(Raised);
-    }
-    if this.blocking.swap(true, Ordering::Relaxed) {
-        return Err(runtime_error("await wasn't used with future"));
-    }
-    Ok(this.owned())
-}
-
-fn repr(this: &Instance<SocketWaiter>) -> Result {
-    Owned::str(match this.state.with(|state| state.outcome.clone()) {
-        Outcome::Pending => "<SocketWaiter pending>",
-        Outcome::Done => "<SocketWaiter finished>",
-        Outcome::Cancelled(_) => "<SocketWaiter cancelled>",
-    })
-}
-
-unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+/// `tp_traverse`.
+pub unsafe extern "C" fn traverse(
+    object: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
     // SAFETY: F2, and `visit` is the collector's own.
     unsafe {
         let this = Instance::<SocketWaiter>::from_ptr(object);
@@ -351,14 +303,16 @@ unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc,
     }
 }
 
-unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
+/// `tp_clear`.
+pub unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: F2.
     let this = unsafe { Instance::<SocketWaiter>::from_ptr(object) };
     drop(this.state.take());
     0
 }
 
-unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+/// `tp_dealloc`.
+pub unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // SAFETY: the object is unreachable.
     unsafe {
         ffi::PyObject_GC_UnTrack(object.cast());
@@ -382,50 +336,9 @@ fn finished_future() -> Result {
     Ok(future)
 }
 
-/// Makes the type and adds it to the module.
-pub fn load(module: &Owned) -> Result<()> {
-    if WAITER.get().is_none() {
-        let _ = FINISHED.set(finished_future()?);
-        let made = HeapType::new(c"antiphon._antiphon.SocketWaiter", Instance::<SocketWaiter>::SIZE)
-            .collected()
-            .no_constructor()
-            .doc(c"What a task waits for while a sock_* operation waits for its socket.")
-            .slot(ffi::Py_tp_traverse, traverse as *mut c_void)
-            .slot(ffi::Py_tp_clear, clear as *mut c_void)
-            .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
-            .slot(ffi::Py_tp_repr, unary_slot!(repr))
-            .slot(ffi::Py_am_await, unary_slot!(iter))
-            .slot(ffi::Py_tp_iter, unary_slot!(iter))
-            .slot(ffi::Py_tp_iternext, unary_slot!(next))
-            .weak_references(Instance::<SocketWaiter>::WEAKREF_OFFSET)
-            .method(
-                c"add_done_callback",
-                method!(c"add_done_callback", add_done_callback),
-                c"add_done_callback(fn, *, context=None): call it when the wait is over.",
-            )
-            .method_one(
-                c"remove_done_callback",
-                method_one!(remove_done_callback),
-                c"Take a callback back; how many there were.",
-            )
-            .method(
-                c"cancel",
-                method!(c"cancel", cancel),
-                c"cancel(msg=None): end the wait; whether it went on.",
-            )
-            .method_noargs(c"cancelled", method_noargs!(cancelled), c"Whether it was cancelled.")
-            .method_noargs(c"done", method_noargs!(done), c"Whether the wait is over.")
-            .method_noargs(c"result", method_noargs!(result), c"None once the wait is over.")
-            .method_noargs(c"exception", method_noargs!(result), c"None once the wait is over.")
-            .attribute(c"_loop", getter!(get_loop), None, c"The loop.")
-            .attribute(
-                c"_asyncio_future_blocking",
-                getter!(get_blocking),
-                Some(setter!(set_blocking)),
-                c"Whether it is on its way to a task (asyncio's protocol).",
-            )
-            .build(None, Instance::<SocketWaiter>::PAYLOAD_OFFSET)?;
-        let _ = WAITER.set(made as usize);
-    }
-    crate::add_type(module, c"SocketWaiter", SocketWaiter::type_object())
+/// Remembers the type once it is made.
+pub fn set_type(kind: *mut ffi::PyTypeObject) -> Result<()> {
+    let _ = FINISHED.set(finished_future()?);
+    let _ = WAITER.set(kind as usize);
+    Ok(())
 }

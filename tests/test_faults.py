@@ -55,14 +55,14 @@ async def test_raising_callback_is_reported_and_the_loop_goes_on(loop, faults, k
 
     ran = []
     delay = (0,) if way == "call_later" else ()
-    getattr(loop, way)(*delay, fail)
+    handle = getattr(loop, way)(*delay, fail)
     getattr(loop, way)(*delay, ran.append, "next")
     while not ran:
         await asyncio.sleep(0)
     (context,) = faults
     assert type(context["exception"]) is kind
     assert context["message"].startswith("Exception in callback ")
-    assert isinstance(context["handle"], asyncio.Handle)
+    assert context["handle"] is handle
     await loop_is_alive(loop)
 
 

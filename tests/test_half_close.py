@@ -1,7 +1,6 @@
 """Half-close both ways: `write_eof`, `eof_received`, and data that goes on in the other direction."""
 
 import socket
-import sys
 
 import pytest
 
@@ -34,9 +33,8 @@ async def test_write_after_write_eof_is_refused(loop, link):
     link.transport.write_eof()
     with pytest.raises(RuntimeError, match=r"^Cannot call write\(\) after write_eof\(\)$"):
         link.transport.write(b"x")
-    # 3.11's writelines is a write of the joined pieces.
-    name = "write" if sys.version_info < (3, 12) else "writelines"
-    with pytest.raises(RuntimeError, match=rf"^Cannot call {name}\(\) after write_eof\(\)$"):
+    # 3.11's writelines is a write of the joined pieces, and is named so.
+    with pytest.raises(RuntimeError, match=r"^Cannot call write(lines)?\(\) after write_eof\(\)$"):
         link.transport.writelines([b"x"])
 
 

@@ -2,7 +2,8 @@
 # scripts/ has one step a file; .ci/run calls the targets below and nothing else.
 
 PYTHON ?= python3
-export PYTHON
+JOBS ?= 0
+export PYTHON JOBS
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint fmt bench conformance clean
@@ -16,6 +17,7 @@ help: ## list the targets
 #   PYTHON              the interpreter of .venv, which has the tools and a release build (python3)
 #   ANTIPHON_PYTHONS    the releases that are tested ("3.11 3.13 3.14"); 3.15 is there for the asking
 #   ANTIPHON_PYTHON_FT  a free-threaded interpreter to test on as well (python3.14t, where there is one)
+#   JOBS                processes that pytest spreads the tests over (0: none but its own)
 #   COUNT               what make run's first program counts down from (5000000; the article: 100000000)
 #   TESTS, BENCH, CONF  further arguments to pytest, to the benchmarks, to the conformance run
 

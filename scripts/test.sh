@@ -12,11 +12,11 @@ trap 'rm -f "$summary" "$log"' EXIT
 failed=0
 begun=$SECONDS
 
-# step NAME COMMAND...: runs it, shows its output if it fails, leaves the output in $log.
+# step NAME COMMAND...: runs it, shows its output if it fails (less what passed), leaves the output in $log.
 step() {
     echo "-- $1"
     shift
-    "$@" >"$log" 2>&1 || { failed=1; cat "$log"; return 1; }
+    "$@" >"$log" 2>&1 || { failed=1; grep -vE ' PASSED( |$)' "$log" || true; return 1; }
 }
 
 # note NAME TEXT: a line of the summary.
@@ -52,10 +52,11 @@ pytest_on() {
     step "CPython $release: environment" scripts/venv.sh "$python" "$venv" test &&
         step "CPython $release: build" scripts/install.sh "$venv" test-release ||
         { note "$release" "1 error: not built"; return; }
-    # The alarm of a test may fail to end it; this ends all of them.
-    step "CPython $release: pytest" env PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 600 \
-        "$venv/bin/python" -m pytest --quiet --color=no -o cache_dir=".pytest_cache/$release" "$@" || true
-    note "$release" "$(grep -E '^[0-9]+ (passed|failed|error|skipped).* in [0-9.]+s' "$log" | tail -n 1 |
+    # Every test by name, so that the log of a run that native code ended says which one it was.
+    step "CPython $release: pytest" env PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 900 \
+        "$venv/bin/python" -m pytest --verbose --color=no -o cache_dir=".pytest_cache/$release" \
+        --numprocesses "${JOBS:-0}" "$@" || true
+    note "$release" "$(sed -nE 's/^=+ ([0-9]+ (passed|failed|error|skipped).* in [0-9.]+s.*) =+$/\1/p' "$log" | tail -n 1 |
         grep . || echo '1 error: pytest gave no result')"
     grep -E '^SKIPPED' "$log" | sed 's/^/           /' >>"$summary" || true
 }

@@ -124,7 +124,19 @@ impl Instance<Stream> {
 
     fn read_buffered(&self, get_buffer: &Owned, buffer_updated: &Owned) -> Result<()> {
         let hint = Owned::int(-1)?;
-        let buffer = match self.in_context(|| call(get_buffer, [&hint])) {
+        let gotten = self.in_context(|| {
+            let buffer = call(get_buffer, [&hint])?;
+            // SAFETY: F1; a living object.
+            let len = unsafe { ffi::PyObject_Size(buffer.as_ptr()) };
+            if len < 0 {
+                return Err(Raised);
+            }
+            if len == 0 {
+                return Err(raise::runtime_error("get_buffer() returned an empty buffer"));
+            }
+            Ok(buffer)
+        });
+        let buffer = match gotten {
             Ok(buffer) => buffer,
             Err(Raised) => return self.protocol_raised("Fatal error: protocol.get_buffer() call failed."),
         };
@@ -183,11 +195,7 @@ impl Buffer {
             drop(raise::take());
             return Err(raise::type_error("get_buffer() must return a read-write bytes-like object"));
         }
-        let buffer = Self(view);
-        if buffer.len() == 0 {
-            return Err(raise::runtime_error("get_buffer() returned an empty buffer"));
-        }
-        Ok(buffer)
+        Ok(Self(view))
     }
 
     fn start(&self) -> *mut u8 {

@@ -368,6 +368,7 @@ def test_cancelled_timers_take_no_room(loop):
     assert len(gc.get_objects()) - before < 1000
 
 
+@pytest.mark.antiphon_lacks(reason="the collector does not see handles that user code keeps")
 def test_cycle_through_handle_and_loop_is_collected(loop_factory, audit):
     loop = loop_factory()
     alive = weakref.ref(loop)

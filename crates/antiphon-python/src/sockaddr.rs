@@ -51,6 +51,21 @@ impl Address {
         i32::from(self.storage.ss_family)
     }
 
+    /// Whether a listener bound to it accepts on every address of the host, or has no name at all: then its connections
+    /// have addresses of their own.
+    pub fn is_wildcard(&self) -> bool {
+        match self.family() {
+            libc::AF_INET => {
+                // SAFETY: the family says what the bytes are.
+                let address = unsafe { &*(&raw const self.storage).cast::<libc::sockaddr_in>() };
+                address.sin_addr.s_addr == libc::INADDR_ANY
+            }
+            libc::AF_UNIX => false,
+            // Scopes and mapped addresses make an IPv6 connection's own address a different one.
+            _ => true,
+        }
+    }
+
     /// What Python's socket module shows for it; `None` for families that this file does not know.
     pub fn to_python(&self) -> Result<Option<Owned>> {
         match self.family() {

@@ -78,6 +78,7 @@ fn make_stream_transport(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
                 family,
                 socket: Some(socket),
                 peer: None,
+                local: None,
                 protocol,
                 waiter: optional(waiter),
                 extra,

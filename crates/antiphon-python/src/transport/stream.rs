@@ -125,6 +125,8 @@ pub struct Parts {
     pub socket: Option<Owned>,
     /// The peer's address, if it is known already.
     pub peer: Option<Address>,
+    /// The address on this side, if it is known already. 
+    pub local: Option<Address>,
     /// The user's protocol.
     pub protocol: Owned,
     /// A future that is done once reading has begun.
@@ -140,8 +142,9 @@ pub struct Parts {
 /// Makes a transport and queues the beginning of its life. On failure the descriptor stays the caller's.
 pub fn open(owner: &Instance<EventLoop>, parts: Parts) -> Result {
     let protocol = Protocol::new(parts.protocol)?;
-    if matches!(parts.family, libc::AF_INET | libc::AF_INET6) {
-        // Small writes are joined per turn here; Nagle's waiting for acknowledgements would only add to that.
+    if parts.peer.is_none() && matches!(parts.family, libc::AF_INET | libc::AF_INET6) {
+        // Small writes are joined per turn here; Nagle's waiting for acknowledgements would only add to that. Accepted
+        // sockets have inherited it from their listener.
         let _ = set_option(parts.fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1);
     }
     let peer = parts.peer.or_else(|| Address::peer(parts.fd).ok());
@@ -152,7 +155,7 @@ pub fn open(owner: &Instance<EventLoop>, parts: Parts) -> Result {
         socket: GilCell::new(parts.socket),
         extra: GilCell::new(parts.extra),
         peer: GilCell::new(peer.map(Box::new)),
-        local: GilCell::new(None),
+        local: GilCell::new(parts.local.map(Box::new)),
         protocol: GilCell::new(Some(protocol)),
         context: parts.context,
         server: GilCell::new(None),

@@ -9,7 +9,8 @@ import socket
 import weakref
 
 import pytest
-from support.net import io_barrier, stream_pair, turns
+
+from support.net import io_barrier, stream_pair, tcp_pair, turns
 
 
 @pytest.fixture
@@ -69,7 +70,9 @@ class TestProtocol:
 
     async def test_first_send_takes_only_none(self, loop, pair):
         operation = loop.sock_recv(pair[0], 10)
-        with pytest.raises(TypeError, match="can't send non-None value to a just-started coroutine"):
+        with pytest.raises(
+            TypeError, match="can't send non-None value to a just-started coroutine"
+        ):
             operation.send(1)
         no_step(operation)
 
@@ -204,6 +207,66 @@ class TestWhoWaits:
             with successor:
                 assert successor.recv(100) == b"not for near"
 
+    # asyncio wakes the task a turn later, and a cancellation that comes in between throws the data away.
+    @pytest.mark.loops("antiphon")
+    async def test_cancel_in_the_turn_of_the_event_comes_too_late_to_lose_data(self, loop, pair):
+        near, far = pair
+        trigger, pull = stream_pair()
+        with trigger, pull:
+            receive = loop.create_task(loop.sock_recv(near, 10))
+            await turns(1)
+            cancelled = loop.create_future()
+            loop.add_reader(
+                trigger, lambda: cancelled.done() or cancelled.set_result(receive.cancel())
+            )
+            # The kernel reports descriptors in the order in which they became ready.
+            far.send(b"data")
+            pull.send(b"x")
+            assert await cancelled is False
+            loop.remove_reader(trigger)
+            assert await receive == b"data"
+
+    async def test_debug_mode_wakes_tasks_too(self, loop, pair):
+        near, far = pair
+        loop.set_debug(True)
+        loop.slow_callback_duration = 60
+        receive = loop.create_task(loop.sock_recv(near, 10))
+        await turns(2)
+        far.send(b"data")
+        assert await receive == b"data"
+
+    async def test_exception_of_the_task_s_step_reaches_its_awaiter(self, loop, pair):
+        near, far = pair
+
+        async def fail():
+            await loop.sock_recv(near, 10)
+            raise LookupError("after the wait")
+
+        failing = loop.create_task(fail())
+        await turns(2)
+        far.send(b"data")
+        with pytest.raises(LookupError, match="after the wait"):
+            await failing
+
+    @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+    def test_exception_that_leaves_the_loop_leaves_it_usable(self, loop, pair, kind):
+        near, far = pair
+
+        async def leave():
+            await loop.sock_recv(near, 10)
+            raise kind
+
+        async def receive():
+            return await loop.sock_recv(near, 10)
+
+        leaving = loop.create_task(leave())
+        loop.call_soon(far.send, b"data")
+        with pytest.raises(kind):
+            loop.run_forever()
+        assert isinstance(leaving.exception(), kind)
+        far.send(b"more")
+        assert loop.run_until_complete(receive()) == b"more"
+
     async def test_buffer_is_free_while_a_receive_waits(self, loop, pair):
         near, far = pair
         buffer = bytearray(4)
@@ -271,6 +334,26 @@ class TestForeignSockets:
                     assert address == ("seen", *client.getsockname())
                     assert connection.gettimeout() == 0
 
+    def test_interrupt_in_a_try_leaves_the_loop_and_keeps_the_wait(self, loop):
+        class Interrupted(socket.socket):
+            tries = 0
+
+            def recv(self, *args):
+                self.tries += 1
+                if self.tries == 2:
+                    raise KeyboardInterrupt
+                return super().recv(*args)
+
+        near, far = stream_pair()
+        with far, Interrupted(near.family, near.type, near.proto, near.detach()) as interrupted:
+            interrupted.setblocking(False)
+            receive = loop.create_task(loop.sock_recv(interrupted, 10))
+            loop.call_soon(far.send, b"data")
+            with pytest.raises(KeyboardInterrupt):
+                loop.run_until_complete(receive)
+            assert loop.run_until_complete(receive) == b"data"
+            assert interrupted.tries == 3
+
     async def test_exception_of_its_method_is_raised(self, loop):
         class Failing(socket.socket):
             def recv(self, *args):
@@ -314,13 +397,10 @@ class TestAddresses:
                     assert accepted.proto == listener.proto
 
     async def test_connected_stream_names_no_sender(self, loop):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            with socket.create_connection(listener.getsockname()) as client:
-                server, _ = listener.accept()
-                with server:
-                    client.setblocking(False)
-                    server.send(b"data")
-                    assert await loop.sock_recvfrom(client, 10) == (b"data", None)
+        near, far = tcp_pair()
+        with near, far:
+            far.send(b"data")
+            assert await loop.sock_recvfrom(near, 10) == (b"data", None)
 
 
 class TestLimits:
@@ -348,7 +428,10 @@ class TestLimits:
             await call(loop, pair[0])
 
     async def test_sock_recv_into_names_what_it_cannot_write(self, loop, pair):
-        with pytest.raises(TypeError, match=r"recv_into\(\) argument 1 must be read-write bytes-like object, not bytes"):
+        with pytest.raises(
+            TypeError,
+            match=r"recv_into\(\) argument 1 must be read-write bytes-like object, not bytes",
+        ):
             await loop.sock_recv_into(pair[0], b"x")
 
     async def test_large_datagram_arrives_whole(self, loop):

@@ -152,7 +152,7 @@ impl Action {
     }
 
     /// Visits what this refers to, for the collector.
-    pub fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    pub(super) fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
         // SAFETY: called from a traverse slot with its own visitor.
         let visit_object = |object: &Owned| unsafe { visit(object.as_ptr(), arg) };
         match self {

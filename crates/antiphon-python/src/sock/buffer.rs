@@ -50,7 +50,7 @@ impl View {
     }
 
     /// Visits the object behind it, for the collector.
-    pub fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    pub(super) fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
         if self.0.obj.is_null() {
             return 0;
         }
@@ -107,7 +107,7 @@ impl Data {
     }
 
     /// Visits the object behind them, for the collector.
-    pub fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    pub(super) fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
         match self {
             // `bytes` refer to nothing.
             Self::Bytes(_) => 0,

@@ -7,16 +7,17 @@ use crate::names::names;
 
 use super::socket::Socket;
 
+/// Whether the exception that is set is one of those with which a non-blocking socket says "not now".
+pub fn says_not_now() -> bool {
+    // SAFETY: both classes are alive while the interpreter is.
+    unsafe { raise::matches(ffi::PyExc_BlockingIOError) || raise::matches(ffi::PyExc_InterruptedError) }
+}
+
 /// Takes the exceptions with which a non-blocking socket says "not now" for what they mean.
 pub fn unless_blocking(outcome: Result) -> Result<Option<Owned>> {
     match outcome {
         Ok(value) => Ok(Some(value)),
-        // SAFETY: both classes are alive while the interpreter is.
-        Err(Raised)
-            if unsafe {
-                raise::matches(ffi::PyExc_BlockingIOError) || raise::matches(ffi::PyExc_InterruptedError)
-            } =>
-        {
+        Err(Raised) if says_not_now() => {
             drop(raise::take());
             Ok(None)
         }

@@ -14,7 +14,7 @@ use crate::ffi::{Instance, Owned, Raised, Result};
 use super::operation::{Phase, SocketOperation};
 
 /// `tp_traverse`.
-pub unsafe extern "C" fn traverse(
+pub(super) unsafe extern "C" fn traverse(
     object: *mut ffi::PyObject,
     visitor: ffi::visitproc,
     arg: *mut c_void,
@@ -58,7 +58,7 @@ pub unsafe extern "C" fn traverse(
 }
 
 /// `tp_clear`.
-pub unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
+pub(super) unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: F2.
     let this = unsafe { Instance::<SocketOperation>::from_ptr(object) };
     drop(this.phase.take());
@@ -70,7 +70,7 @@ fn is_unstarted(this: &Instance<SocketOperation>) -> bool {
 }
 
 /// `tp_finalize`: as for coroutines, an operation that was never started is reported.
-pub unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
+pub(super) unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     // SAFETY: F2.
     let this = unsafe { Instance::<SocketOperation>::from_ptr(object) };
     if !is_unstarted(this) {
@@ -101,7 +101,7 @@ fn warn_never_awaited(this: &Instance<SocketOperation>) -> Result<()> {
 }
 
 /// `tp_dealloc`.
-pub unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+pub(super) unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // SAFETY: the object is unreachable, unless the finalizer, which needs it tracked, makes it reachable again.
     unsafe {
         if is_unstarted(Instance::<SocketOperation>::from_ptr(object))

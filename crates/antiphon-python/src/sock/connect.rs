@@ -8,6 +8,7 @@ use crate::ffi::raise::{self, os_error};
 use crate::ffi::{Owned, Raised, Result, call};
 use crate::names::names;
 
+use super::by_method::says_not_now;
 use super::socket::{Socket, as_size};
 use super::system;
 
@@ -37,8 +38,7 @@ fn begin(socket: &Socket, address: &Owned) -> Result<Option<Owned>> {
     let Err(Raised) = socket.call(&names().connect, [address]) else {
         return Ok(Some(Owned::none()));
     };
-    // SAFETY: both classes are alive while the interpreter is.
-    if !unsafe { raise::matches(ffi::PyExc_BlockingIOError) || raise::matches(ffi::PyExc_InterruptedError) } {
+    if !says_not_now() {
         return Err(Raised);
     }
     let Some(error) = raise::take() else {

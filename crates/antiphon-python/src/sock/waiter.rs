@@ -280,7 +280,7 @@ fn is_wake_up(function: &Owned) -> bool {
 }
 
 /// `tp_traverse`.
-pub unsafe extern "C" fn traverse(
+pub(super) unsafe extern "C" fn traverse(
     object: *mut ffi::PyObject,
     visit: ffi::visitproc,
     arg: *mut c_void,
@@ -304,7 +304,7 @@ pub unsafe extern "C" fn traverse(
 }
 
 /// `tp_clear`.
-pub unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
+pub(super) unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: F2.
     let this = unsafe { Instance::<SocketWaiter>::from_ptr(object) };
     drop(this.state.take());
@@ -312,7 +312,7 @@ pub unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
 }
 
 /// `tp_dealloc`.
-pub unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+pub(super) unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // SAFETY: the object is unreachable.
     unsafe {
         ffi::PyObject_GC_UnTrack(object.cast());

@@ -164,7 +164,8 @@ impl IoTable {
         transport: *mut pyo3::ffi::PyObject,
     ) -> io::Result<[Option<Owned>; 2]> {
         let entry = self.entry(fd)?;
-        let stale = [entry.read.take(), entry.write.take()].map(|side| side.map(|waiter| waiter.work.into_object()));
+        let stale =
+            [entry.read.take(), entry.write.take()].map(|side| side.map(|waiter| waiter.work.into_object()));
         if entry.registered.is_some() {
             let _ = update(entry, driver, fd, false);
         }
@@ -228,7 +229,9 @@ impl IoTable {
     pub fn rearm(&mut self, driver: &mut impl Driver, event: Event) {
         let fd = event.token.0 as u32 as RawFd;
         if let Some(entry) = self.known(fd)
-            && entry.registered.is_some_and(|interest| interest.oneshot && !interest.readable && !interest.writable)
+            && entry
+                .registered
+                .is_some_and(|interest| interest.oneshot && !interest.readable && !interest.writable)
             && (entry.read.is_some() || entry.write.is_some())
         {
             let _ = update(entry, driver, fd, false);
@@ -252,7 +255,9 @@ impl IoTable {
 
     /// Who waits, for the collector.
     pub fn waiters(&self) -> impl Iterator<Item = &Work> {
-        self.entries.iter().flat_map(|entry| entry.read.iter().chain(entry.write.iter()).map(|waiter| &waiter.work))
+        self.entries
+            .iter()
+            .flat_map(|entry| entry.read.iter().chain(entry.write.iter()).map(|waiter| &waiter.work))
     }
 }
 

@@ -16,17 +16,17 @@
 //! | [`sock`] | the `sock_*` operations as awaitables |
 //! | [`transport`] | stream transports and listeners |
 
-pub mod context;
-pub mod event_loop;
-pub mod ffi;
-pub mod handle;
-pub mod io_table;
-pub mod names;
-pub mod seat;
-pub mod sock;
-pub mod sockaddr;
-pub mod transport;
-pub mod work;
+mod context;
+mod event_loop;
+mod ffi;
+mod handle;
+mod io_table;
+mod names;
+mod seat;
+mod sock;
+mod sockaddr;
+mod transport;
+mod work;
 
 use std::ffi::CStr;
 

@@ -2,7 +2,6 @@
 //!
 //! Source: CPython Modules/socketmodule.c (what `getsockname` and `accept` give); ip(7), ipv6(7), unix(7).
 
-use std::ffi::CStr;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -13,7 +12,7 @@ use pyo3::ffi;
 use crate::ffi::{Owned, Result};
 
 /// An address as the kernel wrote it.
-#[derive(Copy, Clone)]
+#[derive(Clone)]
 pub struct Address {
     storage: libc::sockaddr_storage,
     length: libc::socklen_t,
@@ -21,9 +20,7 @@ pub struct Address {
 
 impl Address {
     /// Has the kernel fill an address in. `fill` gets the buffer and its size, and returns the call's own result.
-    pub fn fill<R>(
-        fill: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> R,
-    ) -> (R, Self) {
+    pub fn fill<R>(fill: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> R) -> (R, Self) {
         // SAFETY: all-zero bytes are a valid address of no family.
         let mut address = unsafe { MaybeUninit::<Self>::zeroed().assume_init() };
         address.length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
@@ -35,14 +32,16 @@ impl Address {
     /// The address a socket is bound to.
     pub fn local(fd: RawFd) -> io::Result<Self> {
         // SAFETY: the pointers belong to the address that is being filled.
-        let (status, address) = Self::fill(|storage, length| unsafe { libc::getsockname(fd, storage, length) });
+        let (status, address) =
+            Self::fill(|storage, length| unsafe { libc::getsockname(fd, storage, length) });
         if status == 0 { Ok(address) } else { Err(io::Error::last_os_error()) }
     }
 
     /// The address a socket is connected to.
     pub fn peer(fd: RawFd) -> io::Result<Self> {
         // SAFETY: as above.
-        let (status, address) = Self::fill(|storage, length| unsafe { libc::getpeername(fd, storage, length) });
+        let (status, address) =
+            Self::fill(|storage, length| unsafe { libc::getpeername(fd, storage, length) });
         if status == 0 { Ok(address) } else { Err(io::Error::last_os_error()) }
     }
 
@@ -108,7 +107,10 @@ impl Address {
                 let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
                 // SAFETY: F1; pointer and length belong to `bytes`.
                 unsafe {
-                    Owned::from_new(ffi::PyUnicode_DecodeFSDefaultAndSize(bytes.as_ptr().cast(), end as isize))
+                    Owned::from_new(ffi::PyUnicode_DecodeFSDefaultAndSize(
+                        bytes.as_ptr().cast(),
+                        end as isize,
+                    ))
                 }
             }
         }
@@ -130,19 +132,4 @@ pub fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()
     // SAFETY: the kernel reads `length` bytes of a live local.
     let status = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), length) };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// A C string for error texts that are not Python's.
-pub fn error_text(error: &io::Error) -> String {
-    let Some(number) = error.raw_os_error() else {
-        return error.to_string();
-    };
-    let mut buffer = [0 as libc::c_char; 128];
-    // SAFETY: strerror_r writes at most the buffer's length, NUL included.
-    let status = unsafe { libc::strerror_r(number, buffer.as_mut_ptr(), buffer.len()) };
-    if status != 0 {
-        return error.to_string();
-    }
-    // SAFETY: strerror_r ended it with NUL.
-    unsafe { CStr::from_ptr(buffer.as_ptr()) }.to_string_lossy().into_owned()
 }

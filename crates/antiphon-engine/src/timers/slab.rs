@@ -58,13 +58,13 @@ impl<W> Slab<W> {
     /// With 2^32 - 1 timers at once.
     #[inline]
     pub(super) fn insert(&mut self, work: W) -> TimerKey {
-        if let Some(slot) = self.slots.get_mut(self.first_free as usize) {
-            if let Content::Free { next } = slot.content {
-                slot.content = Content::Live(work);
-                let key = TimerKey { slot: self.first_free, generation: slot.generation };
-                self.first_free = next;
-                return key;
-            }
+        if let Some(slot) = self.slots.get_mut(self.first_free as usize)
+            && let Content::Free { next } = slot.content
+        {
+            slot.content = Content::Live(work);
+            let key = TimerKey { slot: self.first_free, generation: slot.generation };
+            self.first_free = next;
+            return key;
         }
         self.insert_in_new_slot(work)
     }

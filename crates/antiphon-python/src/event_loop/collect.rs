@@ -35,7 +35,11 @@ fn visit_work(work: &Work, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
 }
 
 /// `tp_traverse`.
-pub unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+pub unsafe extern "C" fn traverse(
+    object: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
     // SAFETY: F2. The collector runs on an attached thread with the interpreter to itself; a thread that sleeps in the
     // driver borrows the driver and its event buffer only (`event_loop/run.rs`), never the queues read here.
     unsafe {

@@ -363,7 +363,11 @@ pub fn load(module: &Owned) -> Result<()> {
                 method!(c"_check_callback", check_callback),
                 c"_check_callback(callback, method): refuse coroutines and what cannot be called.",
             )
-            .method_noargs(c"_close_native", method_noargs!(close_native), c"Release descriptors and queued work.")
+            .method_noargs(
+                c"_close_native",
+                method_noargs!(close_native),
+                c"Release descriptors and queued work.",
+            )
             .method_noargs(
                 c"_mark_forked",
                 method_noargs!(mark_forked),
@@ -380,8 +384,18 @@ pub fn load(module: &Owned) -> Result<()> {
                 Some(setter!(set_slow)),
                 c"Seconds from which debug mode reports a callback as slow.",
             )
-            .attribute(c"_current_handle", getter!(current_handle), None, c"In debug mode, the handle that runs now.")
-            .attribute(c"_thread_id", getter!(thread_id), None, c"The running loop's thread, None while it rests.");
+            .attribute(
+                c"_current_handle",
+                getter!(current_handle),
+                None,
+                c"In debug mode, the handle that runs now.",
+            )
+            .attribute(
+                c"_thread_id",
+                getter!(thread_id),
+                None,
+                c"The running loop's thread, None while it rests.",
+            );
         let made = schedule::add_methods(made);
         let made = watch::add_methods(made);
         let made = create::add_methods(made);

@@ -105,8 +105,8 @@ impl Host for Turns<'_> {
         // SAFETY: S1: this thread holds the seat. Only the driver and its event buffer are borrowed while the interpreter
         // is released, so that the collector may read the queues meanwhile.
         let waited = unsafe {
-            let driver = &mut *(&raw mut (*core).engine.driver);
-            let events = &mut *(&raw mut (*core).engine.events);
+            let driver = &mut (*core).engine.driver;
+            let events = &mut (*core).engine.events;
             detached(|| driver.wait(timeout, events))
         };
         match waited {

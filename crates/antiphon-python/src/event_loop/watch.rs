@@ -12,8 +12,8 @@ use crate::ffi::{Args, HeapType, Instance, Owned, Raised, Result, call_method};
 use crate::handle::{Call, call_from_args, new_handle, of_work, reference};
 use crate::io_table::{Direction, Mode};
 use crate::method;
-use crate::names::names;
 use crate::method_one;
+use crate::names::names;
 use crate::work::{Kind, Work};
 
 /// The descriptor of an `int` or of anything with `fileno()`, with asyncio's own errors.
@@ -36,9 +36,10 @@ pub fn descriptor(object: &Owned) -> Result<RawFd> {
     if number == -1 && unsafe { !ffi::PyErr_Occurred().is_null() } {
         return Err(no_descriptor(object));
     }
-    RawFd::try_from(number).ok().filter(|fd| *fd >= 0).ok_or_else(|| {
-        value_error(&format!("Invalid file descriptor: {number}"))
-    })
+    RawFd::try_from(number)
+        .ok()
+        .filter(|fd| *fd >= 0)
+        .ok_or_else(|| value_error(&format!("Invalid file descriptor: {number}")))
 }
 
 /// Words an object without a descriptor as asyncio does; other exceptions stay as they are.
@@ -209,6 +210,14 @@ pub fn add_methods(kind: HeapType) -> HeapType {
         method!(c"_add_writer", add_writer_unchecked),
         c"add_writer for the loop's own transports; returns the Handle.",
     )
-    .method_one(c"_remove_reader", method_one!(remove_reader_unchecked), c"remove_reader without the transport check.")
-    .method_one(c"_remove_writer", method_one!(remove_writer_unchecked), c"remove_writer without the transport check.")
+    .method_one(
+        c"_remove_reader",
+        method_one!(remove_reader_unchecked),
+        c"remove_reader without the transport check.",
+    )
+    .method_one(
+        c"_remove_writer",
+        method_one!(remove_writer_unchecked),
+        c"remove_writer without the transport check.",
+    )
 }

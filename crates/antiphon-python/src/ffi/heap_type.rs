@@ -17,8 +17,7 @@ pub type FastMethod = unsafe extern "C" fn(
 ) -> *mut ffi::PyObject;
 
 /// A native method without arguments or with exactly one.
-pub type PlainMethod =
-    unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject;
+pub type PlainMethod = unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject;
 
 /// A native attribute's getter.
 pub type Getter = unsafe extern "C" fn(*mut ffi::PyObject, *mut c_void) -> *mut ffi::PyObject;
@@ -43,7 +42,7 @@ impl HeapType {
         Self {
             name,
             size,
-            flags: ffi::Py_TPFLAGS_DEFAULT as u64,
+            flags: ffi::Py_TPFLAGS_DEFAULT,
             slots: Vec::new(),
             methods: Vec::new(),
             attributes: Vec::new(),
@@ -53,19 +52,19 @@ impl HeapType {
 
     /// Instances take part in cycle collection: traverse, clear and dealloc slots are the caller's.
     pub fn collected(mut self) -> Self {
-        self.flags |= ffi::Py_TPFLAGS_HAVE_GC as u64;
+        self.flags |= ffi::Py_TPFLAGS_HAVE_GC;
         self
     }
 
     /// Python classes may derive from this type.
     pub fn base(mut self) -> Self {
-        self.flags |= ffi::Py_TPFLAGS_BASETYPE as u64;
+        self.flags |= ffi::Py_TPFLAGS_BASETYPE;
         self
     }
 
     /// `Type()` raises `TypeError`: instances come from elsewhere.
     pub fn no_constructor(mut self) -> Self {
-        self.flags |= ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION as u64;
+        self.flags |= ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
         self
     }
 
@@ -153,11 +152,7 @@ impl HeapType {
     }
 
     /// Makes the type. `base`: `object` if `None`, else a class whose instances are `payload_offset` bytes long.
-    pub fn build(
-        mut self,
-        base: Option<&Owned>,
-        payload_offset: usize,
-    ) -> Result<*mut ffi::PyTypeObject> {
+    pub fn build(mut self, base: Option<&Owned>, payload_offset: usize) -> Result<*mut ffi::PyTypeObject> {
         if let Some(base) = base {
             // SAFETY: the base is a class.
             let base_size = unsafe { (*base.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize } as usize;
@@ -212,13 +207,15 @@ macro_rules! method {
             keywords: *mut pyo3::ffi::PyObject,
         ) -> *mut pyo3::ffi::PyObject {
             $crate::ffi::guard(|| {
+                let name: &'static std::ffi::CStr = $name;
                 // SAFETY: F2, and the arguments are those of this very call.
-                unsafe {
-                    $function(
+                let (this, args) = unsafe {
+                    (
                         $crate::ffi::Instance::from_ptr(this),
-                        $crate::ffi::Args::new($name, values, count, keywords),
+                        $crate::ffi::Args::new(name, values, count, keywords),
                     )
-                }
+                };
+                $function(this, args)
             })
         }
         entry
@@ -233,8 +230,11 @@ macro_rules! method_noargs {
             this: *mut pyo3::ffi::PyObject,
             _: *mut pyo3::ffi::PyObject,
         ) -> *mut pyo3::ffi::PyObject {
-            // SAFETY: F2.
-            $crate::ffi::guard(|| unsafe { $function($crate::ffi::Instance::from_ptr(this)) })
+            $crate::ffi::guard(|| {
+                // SAFETY: F2.
+                let this = unsafe { $crate::ffi::Instance::from_ptr(this) };
+                $function(this)
+            })
         }
         entry
     }};
@@ -250,10 +250,11 @@ macro_rules! method_one {
         ) -> *mut pyo3::ffi::PyObject {
             $crate::ffi::guard(|| {
                 // SAFETY: F2; the argument is alive during the call, and the copy's drop is skipped.
-                unsafe {
+                let (this, value) = unsafe {
                     let value = std::mem::ManuallyDrop::new($crate::ffi::Owned::from_new(value)?);
-                    $function($crate::ffi::Instance::from_ptr(this), &value)
-                }
+                    ($crate::ffi::Instance::from_ptr(this), value)
+                };
+                $function(this, &value)
             })
         }
         entry
@@ -268,8 +269,11 @@ macro_rules! getter {
             this: *mut pyo3::ffi::PyObject,
             _: *mut std::ffi::c_void,
         ) -> *mut pyo3::ffi::PyObject {
-            // SAFETY: F2.
-            $crate::ffi::guard(|| unsafe { $function($crate::ffi::Instance::from_ptr(this)) })
+            $crate::ffi::guard(|| {
+                // SAFETY: F2.
+                let this = unsafe { $crate::ffi::Instance::from_ptr(this) };
+                $function(this)
+            })
         }
         entry
     }};
@@ -280,8 +284,11 @@ macro_rules! getter {
 macro_rules! unary_slot {
     ($function:path) => {{
         unsafe extern "C" fn entry(this: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject {
-            // SAFETY: F2.
-            $crate::ffi::guard(|| unsafe { $function($crate::ffi::Instance::from_ptr(this)) })
+            $crate::ffi::guard(|| {
+                // SAFETY: F2.
+                let this = unsafe { $crate::ffi::Instance::from_ptr(this) };
+                $function(this)
+            })
         }
         entry as *mut std::ffi::c_void
     }};
@@ -298,10 +305,11 @@ macro_rules! setter {
         ) -> std::ffi::c_int {
             $crate::ffi::guard_int(|| {
                 // SAFETY: F2; the value is alive during the call, and the copy's drop is skipped.
-                unsafe {
+                let (this, value) = unsafe {
                     let value = std::mem::ManuallyDrop::new($crate::ffi::Owned::from_new(value).ok());
-                    $function($crate::ffi::Instance::from_ptr(this), value.as_ref())?;
-                }
+                    ($crate::ffi::Instance::from_ptr(this), value)
+                };
+                $function(this, value.as_ref())?;
                 Ok(0)
             })
         }

@@ -262,4 +262,3 @@ impl<T: Payload> Deref for Typed<T> {
         unsafe { self.instance.as_ref() }
     }
 }
-

@@ -22,10 +22,10 @@ use crate::event_loop::EventLoop;
 use crate::ffi::instance::Typed;
 use crate::ffi::{GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, raise};
 use crate::names::{import, names};
-use finished::RunningOn;
 use crate::work::{Kind, Work};
 use crate::{getter, method_noargs, unary_slot};
 pub use bound_call::{Call, call_from_args, is_crowd};
+use finished::RunningOn;
 pub use free_list::{FreeHandles, retire};
 
 /// The payload of both handle types.
@@ -326,7 +326,10 @@ impl Instance<Handle> {
         let callback = call.callback.clone().unwrap_or_else(Owned::none);
         let reporter = import("antiphon.debug", "callback_failed")?;
         let arguments = call.arguments_tuple()?;
-        crate::ffi::call(&reporter, [&self.owner_object(), &self.owned(), &callback, &arguments, &exception])?;
+        crate::ffi::call(
+            &reporter,
+            [&self.owner_object(), &self.owned(), &callback, &arguments, &exception],
+        )?;
         Ok(())
     }
 
@@ -360,8 +363,7 @@ impl Instance<Handle> {
     #[cold]
     fn keep_repr(&self) -> Result<()> {
         let text = repr(self)?;
-        let replaced =
-            self.rare.with(|rare| rare.get_or_insert_with(Box::default).repr.replace(text));
+        let replaced = self.rare.with(|rare| rare.get_or_insert_with(Box::default).repr.replace(text));
         drop(replaced);
         Ok(())
     }
@@ -380,7 +382,10 @@ fn when(this: &Instance<Handle>) -> Result {
 }
 
 fn get_context(this: &Instance<Handle>) -> Result {
-    Ok(this.call.with(|call| call.context.as_mut().map(|context| context.shown().clone())).unwrap_or_else(Owned::none))
+    Ok(this
+        .call
+        .with(|call| call.context.as_mut().map(|context| context.shown().clone()))
+        .unwrap_or_else(Owned::none))
 }
 
 fn get_callback(this: &Instance<Handle>) -> Result {
@@ -506,9 +511,17 @@ pub fn load(module: &Owned) -> Result<()> {
         let plain = common(c"antiphon._antiphon.Handle")
             .base()
             .doc(c"A callback that was handed to the loop; `cancel()` takes it back.")
-            .method_noargs(c"cancel", method_noargs!(cancel), c"Take the callback back; it is not called any more.")
+            .method_noargs(
+                c"cancel",
+                method_noargs!(cancel),
+                c"Take the callback back; it is not called any more.",
+            )
             .method_noargs(c"cancelled", method_noargs!(cancelled), c"Whether `cancel()` was called.")
-            .method_noargs(c"get_context", method_noargs!(get_context), c"The context that the callback runs in.")
+            .method_noargs(
+                c"get_context",
+                method_noargs!(get_context),
+                c"The context that the callback runs in.",
+            )
             .method_noargs(c"_run", method_noargs!(run_by_hand), c"Call the callback now.")
             .attribute(c"_callback", getter!(get_callback), None, c"The callback, None once it ran.")
             .attribute(c"_args", getter!(get_args), None, c"Its arguments, None once it ran.")
@@ -528,7 +541,11 @@ pub fn load(module: &Owned) -> Result<()> {
             .doc(c"A callback that is due at a time on the loop's clock.")
             .slot(ffi::Py_tp_richcompare, rich_compare as *mut c_void)
             .slot(ffi::Py_tp_hash, timer_hash as *mut c_void)
-            .method_noargs(c"when", method_noargs!(when), c"The time it is due, in seconds on the loop's clock.")
+            .method_noargs(
+                c"when",
+                method_noargs!(when),
+                c"The time it is due, in seconds on the loop's clock.",
+            )
             .attribute(c"_when", getter!(when), None, c"The time it is due.")
             .attribute(c"_scheduled", getter!(get_scheduled), None, c"Whether it waits for its time.")
             .build(Some(&base), Instance::<Handle>::SIZE)?;

@@ -179,7 +179,7 @@ impl Instance<Listener> {
             family: self.family,
             socket: None,
             peer: Some(peer),
-            local: self.local,
+            local: self.local.clone(),
             protocol,
             waiter: None,
             extra: None,
@@ -248,7 +248,7 @@ pub fn start_accepting(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
             return Err(Raised);
         }
         let address = Address::local(fd).ok();
-        if matches!(address.map(|address| address.family()), Some(libc::AF_INET | libc::AF_INET6)) {
+        if matches!(address.as_ref().map(Address::family), Some(libc::AF_INET | libc::AF_INET6)) {
             // Accepted sockets inherit it: one system call here instead of one a connection.
             let _ = set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1);
         }
@@ -256,7 +256,7 @@ pub fn start_accepting(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
             owner: this.owned(),
             socket,
             fd,
-            family: address.map_or(libc::AF_UNSPEC, |address| address.family()),
+            family: address.as_ref().map_or(libc::AF_UNSPEC, Address::family),
             backlog: usize::try_from(backlog).unwrap_or(0),
             factory: GilCell::new(Some(Owned::from_borrowed(factory))),
             server: GilCell::new(Owned::from_optional(server)),
@@ -300,7 +300,8 @@ unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc,
         let this = Instance::<Listener>::from_ptr(object);
         let places = [&this.factory, &this.server, &this.maker];
         let optional = places.map(|place| place.with(|object| object.as_ref().map(Owned::as_ptr)));
-        let fixed = [ffi::Py_TYPE(object).cast(), this.owner.as_ptr(), this.socket.as_ptr(), this.context.as_ptr()];
+        let fixed =
+            [ffi::Py_TYPE(object).cast(), this.owner.as_ptr(), this.socket.as_ptr(), this.context.as_ptr()];
         for reference in fixed.into_iter().chain(optional.into_iter().flatten()) {
             let status = visit(reference, arg);
             if status != 0 {
@@ -339,7 +340,11 @@ pub fn load(module: &Owned) -> Result<()> {
             .slot(ffi::Py_tp_traverse, traverse as *mut c_void)
             .slot(ffi::Py_tp_clear, clear as *mut c_void)
             .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
-            .method_noargs(c"resume", crate::method_noargs!(resume), c"Accept again after running out of resources.")
+            .method_noargs(
+                c"resume",
+                crate::method_noargs!(resume),
+                c"Accept again after running out of resources.",
+            )
             .weak_references(Instance::<Listener>::WEAKREF_OFFSET)
             .build(None, Instance::<Listener>::PAYLOAD_OFFSET)?;
         let _ = LISTENER.set(built as usize);

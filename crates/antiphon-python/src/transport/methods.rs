@@ -9,7 +9,9 @@ use pyo3::ffi;
 use super::protocol::Protocol;
 use super::stream::{Stream, is, set, set_type};
 use crate::ffi::raise;
-use crate::ffi::{Args, HeapType, Instance, Owned, Payload, Raised, Result, call, call::call_with_keywords, call_method};
+use crate::ffi::{
+    Args, HeapType, Instance, Owned, Payload, Raised, Result, call, call::call_with_keywords, call_method,
+};
 use crate::io_table::Direction;
 use crate::names::{import, intern, names};
 use crate::sockaddr::{Address, option};
@@ -163,7 +165,7 @@ fn shown(
     address: &crate::ffi::GilCell<Option<Box<Address>>>,
 ) -> Result<Option<Owned>> {
     let _ = this;
-    match address.with(|address| address.as_ref().map(|address| **address)) {
+    match address.with(|address| address.as_ref().map(|address| (**address).clone())) {
         Some(address) => address.to_python(),
         None => Ok(None),
     }
@@ -255,7 +257,8 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
         return;
     }
     let pending = raise::take();
-    let warned = import("antiphon.reports", "unclosed_transport").and_then(|warn| call(&warn, [&this.owned()]));
+    let warned =
+        import("antiphon.reports", "unclosed_transport").and_then(|warn| call(&warn, [&this.owned()]));
     if warned.is_err() {
         raise::write_unraisable(None);
     }

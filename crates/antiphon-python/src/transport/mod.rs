@@ -51,7 +51,8 @@ fn make_stream_transport(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     this.check_open()?;
     // SAFETY: F1; the arguments are alive during the call.
     unsafe {
-        let optional = |value: Option<*mut ffi::PyObject>| value.and_then(|value| Owned::from_optional(value));
+        let optional =
+            |value: Option<*mut ffi::PyObject>| value.and_then(|value| Owned::from_optional(value));
         let (Some(socket), Some(protocol)) = (optional(socket), optional(protocol)) else {
             return Err(runtime_error("a transport needs a socket and a protocol"));
         };

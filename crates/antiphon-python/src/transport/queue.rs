@@ -125,8 +125,9 @@ impl WriteQueue {
 
 fn send_one(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: pointer and length belong to `bytes`; the kernel only reads them.
-    let sent =
-        unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    let sent = unsafe {
+        libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+    };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 

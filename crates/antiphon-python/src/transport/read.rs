@@ -51,7 +51,9 @@ impl Instance<Stream> {
         match receiver {
             Receiver::Data(method) => self.read_data(&method),
             Receiver::Missing => self.look_for_receiver(),
-            Receiver::Buffered { get_buffer, buffer_updated } => self.read_buffered(&get_buffer, &buffer_updated),
+            Receiver::Buffered { get_buffer, buffer_updated } => {
+                self.read_buffered(&get_buffer, &buffer_updated)
+            }
         }
     }
 

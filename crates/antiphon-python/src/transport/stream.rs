@@ -125,7 +125,7 @@ pub struct Parts {
     pub socket: Option<Owned>,
     /// The peer's address, if it is known already.
     pub peer: Option<Address>,
-    /// The address on this side, if it is known already. 
+    /// The address on this side, if it is known already.
     pub local: Option<Address>,
     /// The user's protocol.
     pub protocol: Owned,
@@ -168,7 +168,8 @@ pub fn open(owner: &Instance<EventLoop>, parts: Parts) -> Result {
     })?;
     // SAFETY: just made with this payload.
     let this = unsafe { Instance::<Stream>::from_ptr(transport.as_ptr()) };
-    let adopted = owner.seat().with(|core| core.io.adopt(&mut core.engine.driver, parts.fd, transport.as_ptr()));
+    let adopted =
+        owner.seat().with(|core| core.io.adopt(&mut core.engine.driver, parts.fd, transport.as_ptr()));
     match adopted {
         Some(Ok(stale)) => drop(stale),
         Some(Err(error)) => {
@@ -177,7 +178,9 @@ pub fn open(owner: &Instance<EventLoop>, parts: Parts) -> Result {
         }
         None => {
             this.fd.store(-1, Ordering::Relaxed);
-            return Err(raise::runtime_error("Transports can be made on the running event loop's own thread only"));
+            return Err(raise::runtime_error(
+                "Transports can be made on the running event loop's own thread only",
+            ));
         }
     }
     if let Some(server) = parts.server {
@@ -251,7 +254,8 @@ impl Instance<Stream> {
     fn begin(&self) -> Result<()> {
         let mut outcome = Ok(());
         if let Some(protocol) = self.protocol_object() {
-            let called = self.in_context(|| call_method(&protocol, &names().connection_made, [&self.owned()]));
+            let called =
+                self.in_context(|| call_method(&protocol, &names().connection_made, [&self.owned()]));
             if let Err(Raised) = called {
                 outcome = self.report_callback(&protocol, "connection_made");
             }
@@ -426,8 +430,7 @@ impl Instance<Stream> {
                 return status;
             }
         }
-        self.protocol
-            .with(|protocol| protocol.as_ref().map_or(0, |protocol| protocol.traverse(visit, arg)))
+        self.protocol.with(|protocol| protocol.as_ref().map_or(0, |protocol| protocol.traverse(visit, arg)))
     }
 
     /// Breaks cycles for the collector.

@@ -5,6 +5,7 @@ Most tests run one program under both and compare all that can be seen from outs
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import py_compile
@@ -71,29 +72,34 @@ def antiphon(request):
     return request.param
 
 
+def compare(commands, *arguments, **how):
+    """Runs `python` and `commands` side by side; gives their common outcome."""
+    started = [start(command, *arguments, **how) for command in (PYTHON, *commands)]
+    expected, *found = [outcome() for outcome in started]
+    # python says which executable complains.
+    said = expected[2].replace(f"{sys.executable}: can't open", "antiphon: can't open")
+    for outcome in found:
+        assert outcome == (*expected[:2], said)
+    return expected
+
+
 @pytest.fixture
 def same_as_python(tmp_path):
-    """A function that runs `python`, `antiphon` and `python -m antiphon` and gives their common outcome."""
+    return functools.partial(compare, [SCRIPT], cwd=tmp_path)
 
-    def compare(*arguments, **how):
-        how.setdefault("cwd", tmp_path)
-        started = [start(command, *arguments, **how) for command in (PYTHON, SCRIPT, MODULE)]
-        expected, as_script, as_module = [outcome() for outcome in started]
-        # python says which executable complains.
-        said = expected[2].replace(f"{sys.executable}: can't open", "antiphon: can't open")
-        assert as_script == (*expected[:2], said)
-        assert as_module == (*expected[:2], said)
-        return expected
 
-    return compare
+@pytest.fixture
+def both_same_as_python(tmp_path):
+    """For what depends on how this command was started, too."""
+    return functools.partial(compare, [SCRIPT, MODULE], cwd=tmp_path)
 
 
 class TestProgram:
     """What `__main__`, `sys.argv` and `sys.path` are."""
 
-    def test_script(self, same_as_python, tmp_path):
+    def test_script(self, both_same_as_python, tmp_path):
         (tmp_path / "show.py").write_text(SHOW)
-        status, output, _ = same_as_python("show.py", "one", "-m", "--help", "--", "-")
+        status, output, _ = both_same_as_python("show.py", "one", "-m", "--help", "--", "-")
         assert status == 0
         assert '"--help"' in output
 
@@ -120,44 +126,44 @@ class TestProgram:
         py_compile.compile(str(tmp_path / "show.py"), cfile=str(tmp_path / "shown.pyc"))
         assert same_as_python("shown.pyc", "one")[0] == 0
 
-    def test_folder_and_zip_file(self, same_as_python, tmp_path):
+    def test_folder_and_zip_file(self, both_same_as_python, tmp_path):
         (tmp_path / "application").mkdir()
         (tmp_path / "application/__main__.py").write_text(SHOW)
         with zipfile.ZipFile(tmp_path / "application.zip", "w") as archive:
             archive.writestr("__main__.py", SHOW)
-        assert same_as_python("application", "one")[0] == 0
-        assert same_as_python("application.zip", "one")[0] == 0
+        assert both_same_as_python("application", "one")[0] == 0
+        assert both_same_as_python("application.zip", "one")[0] == 0
 
-    def test_module_and_package(self, same_as_python, tmp_path):
+    def test_module_and_package(self, both_same_as_python, tmp_path):
         (tmp_path / "package").mkdir()
         (tmp_path / "package/__init__.py").write_text("import sys; print(sys.argv)")
         (tmp_path / "package/__main__.py").write_text(SHOW)
         (tmp_path / "package/part.py").write_text(SHOW)
-        assert same_as_python("-m", "package", "one", "-c", "--version")[0] == 0
-        assert same_as_python("-mpackage.part", "one")[0] == 0
+        assert both_same_as_python("-m", "package", "one", "-c", "--version")[0] == 0
+        assert both_same_as_python("-mpackage.part", "one")[0] == 0
 
-    def test_code(self, same_as_python):
-        same_as_python("-c", SHOW, "one", "-m", "two")
-        same_as_python("-c" + SHOW)
-        assert same_as_python("-c", "")[0] == 0
+    def test_code(self, both_same_as_python):
+        both_same_as_python("-c", SHOW, "one", "-m", "two")
+        both_same_as_python("-c" + SHOW)
+        assert both_same_as_python("-c", "")[0] == 0
 
     def test_indented_code(self, same_as_python):
         # 3.14 takes the common indentation away; before, it is an error.
         status, _, _ = same_as_python("-c", "\n  import sys\n  print(sys.argv)\n")
         assert status == (0 if sys.version_info >= (3, 14) else 1)
 
-    def test_standard_input(self, same_as_python):
-        assert same_as_python("-", "one", "-c", stdin=SHOW)[0] == 0
+    def test_standard_input(self, both_same_as_python):
+        assert both_same_as_python("-", "one", "-c", stdin=SHOW)[0] == 0
 
-    def test_safe_path(self, same_as_python, tmp_path):
+    def test_safe_path(self, both_same_as_python, tmp_path):
         (tmp_path / "application").mkdir()
         (tmp_path / "application/__main__.py").write_text(SHOW)
         safe = {"PYTHONSAFEPATH": "1"}
-        same_as_python("application/__main__.py", env=safe)
-        same_as_python("application", env=safe)
-        same_as_python("-c", SHOW, env=safe)
+        both_same_as_python("application/__main__.py", env=safe)
+        both_same_as_python("application", env=safe)
+        both_same_as_python("-c", SHOW, env=safe)
 
-    def test_main_outlives_the_last_line(self, same_as_python, tmp_path):
+    def test_main_outlives_the_last_line(self, both_same_as_python, tmp_path):
         (tmp_path / "late.py").write_text(
             "import atexit, pickle, threading\n"
             "class Thing: pass\n"
@@ -167,8 +173,8 @@ class TestProgram:
             "atexit.register(lambda: print(__import__('__main__').Thing is Thing))\n"
             "threading.Thread(target=late).start()\n"
         )
-        assert same_as_python("late.py")[1] == "True\nTrue\n"
-        assert same_as_python("-m", "late")[1] == "True\nTrue\n"
+        assert both_same_as_python("late.py")[1] == "True\nTrue\n"
+        assert both_same_as_python("-m", "late")[1] == "True\nTrue\n"
 
     def test_spawned_process_finds_main(self, same_as_python, tmp_path):
         (tmp_path / "spawn.py").write_text(
@@ -189,12 +195,12 @@ class TestEnd:
     def test_exit(self, same_as_python, code):
         same_as_python("-c", f"import sys; sys.exit({code})")
 
-    def test_traceback_begins_at_the_program(self, same_as_python, tmp_path):
+    def test_traceback_begins_at_the_program(self, both_same_as_python, tmp_path):
         (tmp_path / "fail.py").write_text(FAIL)
-        assert same_as_python("fail.py")[0] == 1
-        assert same_as_python("-m", "fail")[0] == 1
-        assert same_as_python("-c", FAIL)[0] == 1
-        assert same_as_python("-", stdin=FAIL)[0] == 1
+        assert both_same_as_python("fail.py")[0] == 1
+        assert both_same_as_python("-m", "fail")[0] == 1
+        assert both_same_as_python("-c", FAIL)[0] == 1
+        assert both_same_as_python("-", stdin=FAIL)[0] == 1
 
     def test_traceback_of_a_chain_and_of_a_group(self, same_as_python, tmp_path):
         (tmp_path / "chain.py").write_text(
@@ -229,8 +235,8 @@ class TestEnd:
         assert same_as_python("-m", "no_such_module")[0] == 1
         assert same_as_python("-m", "json")[0] == 1
 
-    def test_interrupt_kills(self, same_as_python):
-        status, _, errors = same_as_python("-c", "raise KeyboardInterrupt")
+    def test_interrupt_kills(self, both_same_as_python):
+        status, _, errors = both_same_as_python("-c", "raise KeyboardInterrupt")
         assert status == -signal.SIGINT
         assert errors.endswith("KeyboardInterrupt\n")
 

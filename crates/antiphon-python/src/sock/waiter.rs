@@ -140,19 +140,37 @@ impl Instance<SocketWaiter> {
             self.queue(callback);
             return Ok(());
         }
+        if let Some(finished) = FINISHED.get()
+            && is_wake_up(&callback.function)
+        {
+            return match wake_task(&callback, finished) {
+                Ok(()) => Ok(()),
+                Err(Raised) => self.report(callback),
+            };
+        }
         let handle = Work::new(Kind::Handle, self.handle(callback)?);
         of_work(&handle).run()
     }
 
-    #[inline]
     fn handle(&self, callback: Callback) -> Result {
-        let done = self.state.with(|state| matches!(state.outcome, Outcome::Done));
-        let argument = match FINISHED.get() {
-            Some(finished) if done && is_wake_up(&callback.function) => finished.as_ptr(),
-            _ => self.as_ptr(),
-        };
         let context = CallContext::given(callback.context);
-        new_handle(self.owner(), Call::new(callback.function, &[argument], context)?)
+        new_handle(self.owner(), Call::new(callback.function, &[self.as_ptr()], context)?)
+    }
+
+    /// What a task's coroutine raises is the task's own; this is something else, such as a task that runs already.
+    #[cold]
+    fn report(&self, callback: Callback) -> Result<()> {
+        let Some(exception) = raise::take() else {
+            return Ok(());
+        };
+        if raise::leaves_loop(&exception) {
+            return Err(raise::restore(exception));
+        }
+        let reporter = import("antiphon.debug", "callback_failed")?;
+        let function = callback.function.clone();
+        let handle = self.handle(callback)?;
+        let arguments = Owned::tuple([self.owned()])?;
+        call(&reporter, [&self.owner, &handle, &function, &arguments, &exception]).map(drop)
     }
 
     fn queue(&self, callback: Callback) {
@@ -276,6 +294,19 @@ fn is_wake_up(function: &Owned) -> bool {
         }
         let bound_to = ffi::PyCFunction_GetSelf(function.as_ptr());
         !bound_to.is_null() && ffi::Py_TYPE(bound_to).cast() == names().task_class.as_ptr()
+    }
+}
+
+/// Steps a task in its context.
+#[inline]
+fn wake_task(callback: &Callback, finished: &Owned) -> Result<()> {
+    let context = callback.context.as_ptr();
+    // SAFETY: F1; living objects. A context that was entered is left on every path, as `Context.run` does it.
+    unsafe {
+        check(ffi::PyContext_Enter(context))?;
+        let stepped = call(&callback.function, [finished]);
+        let left = check(ffi::PyContext_Exit(context));
+        stepped.and(left).map(drop)
     }
 }
 

@@ -149,6 +149,10 @@ async def test_shutdown_without_an_executor_and_twice_is_harmless(loop):
     await loop.shutdown_default_executor()
 
 
+# 3.12's early releases wait for the work itself before they look at the time.
+@pytest.mark.asyncio_lacks(
+    when=(3, 12) <= sys.version_info < (3, 13), reason="asyncio 3.12 waits beyond the timeout"
+)
 @pytest.mark.skipif(not has_timeout, reason="the argument came with 3.12")
 async def test_shutdown_gives_up_after_its_timeout(loop, audit):
     release = threading.Event()

@@ -11,22 +11,29 @@
 //! Source: PEP 567; `PyObject_GC_UnTrack` and `PyObject_GC_Track` in the C API's "Supporting Cyclic Garbage Collection".
 
 use std::ffi::{c_int, c_void};
+use std::num::NonZeroUsize;
 
 use pyo3::ffi;
 
 use crate::ffi::{Owned, Result};
 
-/// A context, perhaps hidden from the collector (X1).
-pub struct CallContext {
-    object: Owned,
-    hidden: bool,
-}
+/// A context, perhaps hidden from the collector (X1). One word: the lowest bit of the address says whether it is.
+pub struct CallContext(NonZeroUsize);
+
+const HIDDEN: usize = 1;
 
 impl CallContext {
+    #[inline(always)]
+    fn new(object: Owned, hidden: bool) -> Self {
+        let address = object.into_ptr() as usize | if hidden { HIDDEN } else { 0 };
+        // SAFETY: a reference is never null, and objects are aligned to more than one byte.
+        Self(unsafe { NonZeroUsize::new_unchecked(address) })
+    }
+
     /// The user's own context.
     #[inline(always)]
     pub fn given(object: Owned) -> Self {
-        Self { object, hidden: false }
+        Self::new(object, false)
     }
 
     /// A copy of the context that runs now. `hide`: many others wait already, so this one will live long.
@@ -38,36 +45,55 @@ impl CallContext {
             if hide {
                 ffi::PyObject_GC_UnTrack(object.as_ptr().cast());
             }
-            Ok(Self { object, hidden: hide })
+            Ok(Self::new(object, hide))
         }
+    }
+
+    #[inline(always)]
+    fn is_hidden(&self) -> bool {
+        self.0.get() & HIDDEN != 0
+    }
+
+    /// The context, borrowed.
+    #[inline(always)]
+    fn as_ptr(&self) -> *mut ffi::PyObject {
+        (self.0.get() & !HIDDEN) as *mut ffi::PyObject
     }
 
     /// Lets the collector see it; to be called before anybody else may. Runs no Python code.
     #[inline(always)]
     pub fn show(&mut self) {
-        if self.hidden {
-            self.hidden = false;
-            // SAFETY: the object is complete and untracked (X1).
-            unsafe { ffi::PyObject_GC_Track(self.object.as_ptr().cast()) };
+        if self.is_hidden() {
+            // SAFETY: the object is complete and untracked (X1); its address is not zero.
+            unsafe {
+                self.0 = NonZeroUsize::new_unchecked(self.0.get() & !HIDDEN);
+                ffi::PyObject_GC_Track(self.as_ptr().cast());
+            }
         }
     }
 
-    /// The context, which the collector sees from here on.
+    /// The context, borrowed; the collector sees it from here on.
     #[inline(always)]
-    pub fn shown(&mut self) -> &Owned {
+    pub fn shown(&mut self) -> *mut ffi::PyObject {
         self.show();
-        &self.object
+        self.as_ptr()
+    }
+
+    /// A new reference to the context, which the collector sees from here on.
+    pub fn to_object(&mut self) -> Owned {
+        // SAFETY: the context is alive as long as this.
+        unsafe { Owned::from_borrowed(self.shown()) }
     }
 
     /// Visits it, or what it refers to while it is hidden.
     pub fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
         // SAFETY: called from a traverse slot with its own visitor; the object is alive.
         unsafe {
-            if !self.hidden {
-                return visit(self.object.as_ptr(), arg);
+            if !self.is_hidden() {
+                return visit(self.as_ptr(), arg);
             }
-            match (*ffi::Py_TYPE(self.object.as_ptr())).tp_traverse {
-                Some(traverse) => traverse(self.object.as_ptr(), visit, arg),
+            match (*ffi::Py_TYPE(self.as_ptr())).tp_traverse {
+                Some(traverse) => traverse(self.as_ptr(), visit, arg),
                 None => 0,
             }
         }
@@ -78,5 +104,7 @@ impl Drop for CallContext {
     #[inline(always)]
     fn drop(&mut self) {
         self.show();
+        // SAFETY: this owned one reference.
+        unsafe { ffi::Py_DECREF(self.as_ptr()) }
     }
 }

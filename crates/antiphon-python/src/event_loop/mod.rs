@@ -21,6 +21,7 @@ use pyo3::ffi;
 use crate::ffi::raise::{os_error, runtime_error, type_error};
 use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Result, call};
 use crate::handle::FreeHandles;
+use crate::handle::finished::RunningThreadsafe;
 use crate::io_table::IoTable;
 use crate::names::{import, names};
 use crate::seat::Seat;
@@ -54,6 +55,7 @@ pub struct EventLoop {
     debug: AtomicBool,
     /// Whether a subclass replaced `time()`: then its clock moves the timers.
     own_clock: AtomicBool,
+    running_threadsafe: RunningThreadsafe,
     /// The handle that debug mode runs now, for reports.
     current_handle: GilCell<Option<Owned>>,
     slow_callback_seconds: AtomicU64,
@@ -89,6 +91,7 @@ impl EventLoop {
             stopping: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             own_clock: AtomicBool::new(own_clock),
+            running_threadsafe: RunningThreadsafe::default(),
             current_handle: GilCell::new(None),
             slow_callback_seconds: AtomicU64::new(0.1f64.to_bits()),
             task_factory: GilCell::new(None),
@@ -106,6 +109,11 @@ impl EventLoop {
     #[inline(always)]
     pub fn inbox(&self) -> &Inbox<Work> {
         &self.inbox
+    }
+
+    /// Which of `call_soon_threadsafe`'s handles runs now.
+    pub fn running_threadsafe(&self) -> &RunningThreadsafe {
+        &self.running_threadsafe
     }
 
     /// Whether debug mode is on.

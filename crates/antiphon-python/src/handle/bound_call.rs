@@ -67,7 +67,7 @@ impl Call {
         let (Some(callback), Some(context)) = (&self.callback, &mut self.context) else {
             return Ok(());
         };
-        let context = context.shown().as_ptr();
+        let context = context.shown();
         // SAFETY: F1. The argument array has a free place in front; borrowed values outlive the call. A context that was
         // entered is left on every path.
         unsafe {
@@ -139,7 +139,7 @@ impl Call {
         }
         Self {
             callback: self.callback.clone(),
-            context: self.context.as_mut().map(|context| CallContext::given(context.shown().clone())),
+            context: self.context.as_mut().map(|context| CallContext::given(context.to_object())),
             count: self.count,
             arguments,
         }

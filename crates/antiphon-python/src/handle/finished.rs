@@ -6,29 +6,36 @@
 //!
 //! Source: CPython Lib/asyncio/events.py, class _ThreadSafeHandle.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+
+use pyo3::ffi;
 
 use crate::ffi::detached;
 use crate::seat::this_thread;
 
-/// The thread that runs the callback now; 0: none.
+/// The handle whose callback a loop runs now, and on which thread.
 #[derive(Default)]
-pub struct RunningOn(AtomicUsize);
+pub struct RunningThreadsafe {
+    handle: AtomicPtr<ffi::PyObject>,
+    thread: AtomicUsize,
+}
 
 static WAITERS: AtomicUsize = AtomicUsize::new(0);
 static LOCK: Mutex<()> = Mutex::new(());
 static FINISHED: Condvar = Condvar::new();
 
-impl RunningOn {
-    /// The callback begins on this thread.
-    pub fn begin(&self) {
-        self.0.store(this_thread(), Ordering::SeqCst);
+impl RunningThreadsafe {
+    /// The handle's callback begins on this thread.
+    pub fn begin(&self, handle: *mut ffi::PyObject) {
+        self.thread.store(this_thread(), Ordering::SeqCst);
+        self.handle.store(handle, Ordering::SeqCst);
     }
 
     /// It has returned.
     pub fn end(&self) {
-        self.0.store(0, Ordering::SeqCst);
+        self.handle.store(ptr::null_mut(), Ordering::SeqCst);
         if WAITERS.load(Ordering::SeqCst) > 0 {
             // Under the lock, so that a waiter is either before its check or already waiting.
             drop(LOCK.lock().unwrap_or_else(PoisonError::into_inner));
@@ -36,16 +43,16 @@ impl RunningOn {
         }
     }
 
-    /// Waits until it has returned, with the interpreter released; at once on the thread that runs it.
-    pub fn wait(&self) {
-        let running_on = self.0.load(Ordering::SeqCst);
-        if running_on == 0 || running_on == this_thread() {
+    /// Waits until the handle's callback has returned, with the interpreter released; at once on the thread that runs it.
+    pub fn wait(&self, handle: *mut ffi::PyObject) {
+        let runs = || self.handle.load(Ordering::SeqCst) == handle;
+        if !runs() || self.thread.load(Ordering::SeqCst) == this_thread() {
             return;
         }
         detached(|| {
             WAITERS.fetch_add(1, Ordering::SeqCst);
             let mut guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-            while self.0.load(Ordering::SeqCst) != 0 {
+            while runs() {
                 guard = FINISHED.wait(guard).unwrap_or_else(PoisonError::into_inner);
             }
             drop(guard);

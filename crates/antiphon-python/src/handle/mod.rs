@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use antiphon_engine::TimerKey;
 use pyo3::ffi;
 
+use crate::context::CallContext;
 use crate::event_loop::EventLoop;
 use crate::ffi::instance::Typed;
 use crate::ffi::{GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, raise};
@@ -25,7 +26,6 @@ use crate::names::{import, names};
 use crate::work::{Kind, Work};
 use crate::{getter, method_noargs, unary_slot};
 pub use bound_call::{Call, call_from_args, is_crowd};
-use finished::RunningOn;
 pub use free_list::{FreeHandles, retire};
 
 /// The payload of both handle types.
@@ -42,9 +42,8 @@ pub struct Handle {
     cancelled: AtomicBool,
     /// Readers and writers are called again and again; every other handle gives its call away when it runs.
     repeats: AtomicBool,
-    /// Whether it came from `call_soon_threadsafe` of a version whose `cancel()` waits ([`finished`]).
+    /// Whether it came from `call_soon_threadsafe`, whose `cancel()` waits from 3.14 on ([`finished`]).
     threadsafe: AtomicBool,
-    running_on: RunningOn,
 }
 
 /// What debug mode keeps of a handle.
@@ -55,6 +54,10 @@ struct Rare {
     /// What it looked like when it was cancelled.
     repr: Option<Owned>,
 }
+
+// A million timers are a million of these.
+// (Debug builds keep a flag in every cell.)
+const _: () = assert!(cfg!(debug_assertions) || cfg!(Py_GIL_DISABLED) || Instance::<Handle>::SIZE <= 112);
 
 static HANDLE: OnceLock<usize> = OnceLock::new();
 static TIMER_HANDLE: OnceLock<usize> = OnceLock::new();
@@ -159,7 +162,6 @@ fn create(owner: &Instance<EventLoop>, call: Call, when: f64, kind: *mut ffi::Py
         cancelled: AtomicBool::new(false),
         repeats: AtomicBool::new(false),
         threadsafe: AtomicBool::new(false),
-        running_on: RunningOn::default(),
     };
     // SAFETY: F1; the block is fresh from the allocator and as large as a handle.
     let handle = unsafe {
@@ -255,6 +257,7 @@ impl Instance<Handle> {
     }
 
     /// Makes `cancel()` wait for a callback that runs on another thread.
+    #[cfg(Py_3_14)]
     pub fn set_threadsafe(&self) {
         self.threadsafe.store(true, Ordering::Relaxed);
     }
@@ -279,13 +282,14 @@ impl Instance<Handle> {
     }
 
     fn run_threadsafe(&self) -> Result<()> {
-        self.running_on.begin();
+        let running = self.owner_loop().running_threadsafe();
+        running.begin(self.as_ptr());
         let mut call = self.call.take();
         let outcome = match call.run() {
             Ok(()) => Ok(()),
             Err(Raised) => self.report(call),
         };
-        self.running_on.end();
+        running.end();
         outcome
     }
 
@@ -354,7 +358,7 @@ impl Instance<Handle> {
         }
         drop(call);
         if cfg!(Py_3_14) && self.threadsafe.load(Ordering::Relaxed) {
-            self.running_on.wait();
+            self.owner_loop().running_threadsafe().wait(self.as_ptr());
         }
         Ok(Owned::none())
     }
@@ -384,7 +388,7 @@ fn when(this: &Instance<Handle>) -> Result {
 fn get_context(this: &Instance<Handle>) -> Result {
     Ok(this
         .call
-        .with(|call| call.context.as_mut().map(|context| context.shown().clone()))
+        .with(|call| call.context.as_mut().map(CallContext::to_object))
         .unwrap_or_else(Owned::none))
 }
 

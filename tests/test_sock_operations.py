@@ -2,6 +2,7 @@
 
 import asyncio
 import collections.abc
+import contextlib
 import errno
 import gc
 import inspect
@@ -401,6 +402,28 @@ class TestAddresses:
         with near, far:
             far.send(b"data")
             assert await loop.sock_recvfrom(near, 10) == (b"data", None)
+
+
+class TestConnect:
+    # asyncio waits, is told that there is no error, and takes the socket for connected.
+    @pytest.mark.loops("antiphon")
+    async def test_full_queue_of_a_unix_listener_is_an_error(self, loop):
+        with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as clients:
+            listener.bind("")
+            listener.listen(0)
+
+            def client():
+                sock = clients.enter_context(socket.socket(socket.AF_UNIX))
+                sock.setblocking(False)
+                return sock
+
+            while client().connect_ex(listener.getsockname()) == 0:
+                pass
+            late = client()
+            with pytest.raises(BlockingIOError):
+                await loop.sock_connect(late, listener.getsockname())
+            listener.accept()[0].close()
+            await loop.sock_connect(late, listener.getsockname())
 
 
 class TestLimits:

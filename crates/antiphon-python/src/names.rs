@@ -35,7 +35,7 @@ names! {
         is_closing, close, default, high, low, start_reading, _attach, _detach, _create_task_slow, _asyncio_future_blocking,
         __context__, add_note, detach, loop_, closed, gettimeout, args, _loop, is_reading, _accept_failed,
         _report_fault, eager_start, call, n, recv, recv_into, recvfrom, recvfrom_into, send, sendto, connect, accept,
-        setblocking, throw, cast, register, errno, __name__, msg, get_debug,
+        setblocking, cast, register, errno, __name__, msg, get_debug,
     }
     imports {
         set_running_loop = "asyncio.events"."_set_running_loop",

@@ -62,6 +62,9 @@ class StreamTransport(asyncio.Transport):
 
     def _force_close(self, exc: BaseException | None) -> None: ...
 
+class DatagramTransport(asyncio.DatagramTransport):
+    """One datagram socket."""
+
 class LoopBase(asyncio.AbstractEventLoop, metaclass=ABCMeta):
     """The native half of the loop; use `antiphon.Loop`.
 
@@ -157,6 +160,14 @@ class LoopBase(asyncio.AbstractEventLoop, metaclass=ABCMeta):
         extra: dict[str, Any] | None = None,
         server: Server | None = None,
     ) -> asyncio.Transport: ...
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> asyncio.DatagramTransport: ...
     def _start_accepting(
         self,
         sock: socket.socket,

@@ -24,6 +24,7 @@ from weakref import WeakSet
 
 from antiphon import debug, forking, reports
 from antiphon.asyncgens import AsyncGens
+from antiphon.datagram import Datagrams
 from antiphon.sendfile import SockSendfile
 from antiphon.serve import Serve
 from antiphon.signals import Signals
@@ -45,6 +46,7 @@ class Loop(
     Tasks,
     Serve,
     UnixStreams,
+    Datagrams,
     StartTls,
     SockSendfile,
     Signals,

@@ -25,7 +25,7 @@ from antiphon.ssl_bridge import accepted_with, requested_tls, requested_tls_of_s
 if TYPE_CHECKING:
     import ssl as ssl_module
 
-__all__ = ["UnixStreams"]
+__all__ = ["UnixStreams", "is_file", "remove_stale_socket"]
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -151,7 +151,7 @@ def _check_unix_stream(sock: socket.socket) -> None:
         raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
 
 
-def _is_file(path: Any) -> bool:
+def is_file(path: Any) -> bool:
     """Tells a path in the file system from an abstract name."""
     return bool(path) and path[0] not in (0, "\x00")
 
@@ -160,8 +160,8 @@ def _bind(path: str | bytes) -> socket.socket:
     """Returns a socket bound to a path, or to an abstract name."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _is_file(path):
-            _remove_stale_socket(path)
+        if is_file(path):
+            remove_stale_socket(path)
         sock.bind(path)
     except BaseException as error:
         sock.close()
@@ -172,7 +172,7 @@ def _bind(path: str | bytes) -> socket.socket:
     return sock
 
 
-def _remove_stale_socket(path: str | bytes) -> None:
+def remove_stale_socket(path: str | bytes) -> None:
     """Removes a socket file, whose last owner did not; leaves every other kind of file."""
     try:
         if stat.S_ISSOCK(os.stat(path).st_mode):
@@ -190,7 +190,7 @@ def _file_remover(sock: socket.socket) -> Callable[[socket.socket], None] | None
     The file is known by its inode: another server may have bound the same path meanwhile.
     """
     path = sock.getsockname()
-    if not _is_file(path):
+    if not is_file(path):
         return None
     try:
         inode = os.stat(path).st_ino

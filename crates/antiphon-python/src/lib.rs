@@ -10,6 +10,7 @@
 //! | [`work`] | what the ready queue holds |
 //! | [`context`] | the contexts of callbacks, invariant X1 |
 //! | [`handle`] | `Handle`, `TimerHandle` |
+//! | [`datagram`] | datagram transports |
 //! | [`event_loop`] | `LoopBase` |
 //! | [`io_table`] | who waits for which descriptor, invariant T1 |
 //! | [`sockaddr`] | socket addresses in the kernel's and in Python's form |
@@ -17,6 +18,7 @@
 //! | [`transport`] | stream transports and listeners |
 
 mod context;
+mod datagram;
 mod event_loop;
 mod ffi;
 mod handle;
@@ -46,7 +48,8 @@ fn load(module: &Owned) -> ffi::Result<()> {
     handle::load(module)?;
     event_loop::load(module)?;
     sock::load(module)?;
-    transport::load(module)
+    transport::load(module)?;
+    datagram::load(module)
 }
 
 /// `antiphon._antiphon`: no GIL needed, all state is behind the seat or cells of its own.

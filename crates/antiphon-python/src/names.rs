@@ -26,9 +26,9 @@ macro_rules! names {
 
 names! {
     strings {
-        add_done_callback, buffer_updated, call_exception_handler, call_soon, callback, callbacks, cancel, cancelled,
-        cause, client_connected, coder, connection_lost, connection_made, context, coro, data_received, delay, done,
-        eof_received, exception, fd, fileno, future, get_buffer, getpeername, getsockname, handle, key, make,
+        add_done_callback, addr, buffer_updated, call_exception_handler, call_soon, callback, callbacks, cancel, cancelled,
+        cause, client_connected, coder, connection_lost, connection_made, context, coro, data_received, datagram_received, delay, done,
+        eof_received, error_received, exception, fd, fileno, future, get_buffer, getpeername, getsockname, handle, key, make,
         message, method, name, pause_writing, protocol, remove_done_callback, result, resume_writing, server, set_exception,
         set_result, signum, socket, source_traceback, time, transport, waiter, when, write, family, r#type, proto, extra,
         peername, sockname, sock, nbytes, buf, data, address, bufsize, flags, enabled, factory, backlog, protocol_factory,
@@ -47,6 +47,7 @@ names! {
         invalid_state_error = "asyncio"."InvalidStateError",
         cancelled_error = "asyncio"."CancelledError",
         transport_class = "asyncio"."Transport",
+        datagram_transport_class = "asyncio"."DatagramTransport",
         protocol_class = "asyncio"."Protocol",
         buffered_protocol_class = "asyncio"."BufferedProtocol",
         socket_class = "socket"."socket",

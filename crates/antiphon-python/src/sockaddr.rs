@@ -19,13 +19,87 @@ pub struct Address {
 }
 
 impl Address {
+    /// Bytes that any address fits into.
+    pub const ROOM: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+
+    /// No address: of no family and no length, with room for any.
+    pub fn empty() -> Self {
+        // SAFETY: all-zero bytes are a valid address of no family.
+        unsafe { MaybeUninit::<Self>::zeroed().assume_init() }
+    }
+
+    /// An IPv4 address and port.
+    pub fn inet(host: Ipv4Addr, port: u16) -> Self {
+        let mut address = Self::empty();
+        // SAFETY: the storage is large enough and aligned for an address of any family.
+        let inet = unsafe { &mut *(&raw mut address.storage).cast::<libc::sockaddr_in>() };
+        inet.sin_family = libc::AF_INET as libc::sa_family_t;
+        inet.sin_port = port.to_be();
+        inet.sin_addr.s_addr = u32::from(host).to_be();
+        address.length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+        address
+    }
+
+    /// An IPv6 address and port, with flow label and scope.
+    pub fn inet6(host: Ipv6Addr, port: u16, flowinfo: u32, scope_id: u32) -> Self {
+        let mut address = Self::empty();
+        // SAFETY: as above.
+        let inet6 = unsafe { &mut *(&raw mut address.storage).cast::<libc::sockaddr_in6>() };
+        inet6.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+        inet6.sin6_port = port.to_be();
+        inet6.sin6_flowinfo = flowinfo.to_be();
+        inet6.sin6_addr.s6_addr = host.octets();
+        inet6.sin6_scope_id = scope_id;
+        address.length = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+        address
+    }
+
+    /// A Unix socket's path, or its abstract name (which begins with a zero byte); `None` if it is too long.
+    pub fn unix(name: &[u8]) -> Option<Self> {
+        let mut address = Self::empty();
+        // SAFETY: as above.
+        let unix = unsafe { &mut *(&raw mut address.storage).cast::<libc::sockaddr_un>() };
+        let is_path = !matches!(name.first(), None | Some(0));
+        // A path ends with a zero byte, which counts; an abstract name is as long as it is.
+        let len = name.len() + usize::from(is_path);
+        if len > unix.sun_path.len() {
+            return None;
+        }
+        unix.sun_family = libc::AF_UNIX as libc::sa_family_t;
+        for (place, byte) in unix.sun_path.iter_mut().zip(name) {
+            *place = *byte as libc::c_char;
+        }
+        address.length = (std::mem::offset_of!(libc::sockaddr_un, sun_path) + len) as libc::socklen_t;
+        Some(address)
+    }
+
+    /// The address as system calls read it.
+    pub fn as_raw(&self) -> (*const libc::sockaddr, libc::socklen_t) {
+        ((&raw const self.storage).cast(), self.length)
+    }
+
+    /// The place that a system call fills in, [`Self::ROOM`] bytes; [`Self::set_len`] tells how many of them count.
+    pub fn as_place(&mut self) -> *mut libc::sockaddr {
+        (&raw mut self.storage).cast()
+    }
+
+    /// Tells how many bytes were filled in.
+    pub fn set_len(&mut self, length: libc::socklen_t) {
+        self.length = length.min(Self::ROOM);
+    }
+
+    /// The bytes that count; two addresses are the same where these are.
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: the length is never more than the storage has.
+        unsafe { std::slice::from_raw_parts((&raw const self.storage).cast(), self.length as usize) }
+    }
+
     /// Has the kernel fill an address in. `fill` gets the buffer and its size, and returns the call's own result.
     pub fn fill<R>(fill: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> R) -> (R, Self) {
-        // SAFETY: all-zero bytes are a valid address of no family.
-        let mut address = unsafe { MaybeUninit::<Self>::zeroed().assume_init() };
-        address.length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        let mut address = Self::empty();
+        address.length = Self::ROOM;
         let result = fill((&raw mut address.storage).cast(), &raw mut address.length);
-        address.length = address.length.min(size_of::<libc::sockaddr_storage>() as libc::socklen_t);
+        address.set_len(address.length);
         (result, address)
     }
 

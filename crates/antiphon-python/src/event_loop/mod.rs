@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use antiphon_engine::{Epoll, Inbox, SignalPipe};
 use pyo3::ffi;
 
+use crate::datagram::batch::Batch;
 use crate::ffi::raise::{os_error, runtime_error, type_error};
 use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Result, call};
 use crate::handle::FreeHandles;
@@ -38,6 +39,8 @@ pub struct Core {
     pub free_handles: FreeHandles,
     /// Where reads land before they become right-sized objects; made on first use.
     pub read_buffer: Vec<u8>,
+    /// Where datagrams land; made on first use.
+    pub datagrams: Option<Box<Batch>>,
 }
 
 const OPEN: u8 = 0;
@@ -84,6 +87,7 @@ impl EventLoop {
                 io: IoTable::default(),
                 free_handles: FreeHandles::default(),
                 read_buffer: Vec::new(),
+                datagrams: None,
             }),
             inbox,
             state: AtomicU8::new(OPEN),
@@ -210,11 +214,11 @@ fn close_native(this: &Instance<EventLoop>) -> Result {
         core.engine.inbox.drain_into(&mut core.engine.ready);
         work.extend(core.engine.ready.take_all());
         let watched = core.io.take_all(&mut core.engine.driver);
-        let buffer = std::mem::take(&mut core.read_buffer);
-        (work, watched, buffer, core.free_handles.take_all())
+        let buffers = (std::mem::take(&mut core.read_buffer), core.datagrams.take());
+        (work, watched, buffers, core.free_handles.take_all())
     });
     // References go only now, outside of the core: dropping them may run Python code.
-    if let Some((work, watched, buffer, free_handles)) = dropped {
+    if let Some((work, watched, buffers, free_handles)) = dropped {
         for entry in &work {
             if entry.kind() == crate::work::Kind::Handle {
                 let handle = crate::handle::of_work(entry);
@@ -222,7 +226,7 @@ fn close_native(this: &Instance<EventLoop>) -> Result {
                 drop(handle.call().take());
             }
         }
-        drop((work, watched, buffer, free_handles));
+        drop((work, watched, buffers, free_handles));
     }
     drop(this.signal_pipe.take());
     if let Some(closed) = this.seat.with(|core| core.engine.driver.close()) {
@@ -410,6 +414,7 @@ pub fn load(module: &Owned) -> Result<()> {
         let made = run::add_methods(made);
         let made = crate::sock::add_methods(made);
         let made = crate::transport::add_methods(made);
+        let made = crate::datagram::add_methods(made);
         let made = made.build(None, Instance::<EventLoop>::PAYLOAD_OFFSET)?;
         let _ = LOOP.set(made as usize);
     }

@@ -15,6 +15,7 @@ pub mod write;
 
 use pyo3::ffi;
 
+use crate::datagram::transport::Datagram;
 use crate::event_loop::EventLoop;
 use crate::event_loop::watch::descriptor;
 use crate::ffi::raise::runtime_error;
@@ -36,6 +37,9 @@ pub fn run(owner: &Instance<EventLoop>, kind: Kind, object: Owned) -> Result<()>
             Kind::Flush => stream.on_flush(),
             _ => stream.advance(),
         };
+    }
+    if let Some(datagram) = Instance::<Datagram>::downcast(&object) {
+        return crate::datagram::run(datagram, kind);
     }
     if let Some(listener) = Instance::<Listener>::downcast(&object) {
         return listener.on_readable();

@@ -1,5 +1,6 @@
 //! Typed instances of our heap types: the interpreter's header, and our payload behind it.
 
+use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::mem::{MaybeUninit, offset_of};
 use std::ops::Deref;
@@ -59,15 +60,18 @@ impl Dictionary for DictionarySlot {
 }
 
 /// An object of a heap type whose payload is `T`. Only ever seen behind a reference that the interpreter counts.
+///
+/// What the interpreter writes to while we hold a shared reference (counts references, say) is in cells, or the compiler
+/// might assume that it never changes.
 #[repr(C)]
 pub struct Instance<T: Payload> {
-    base: ffi::PyObject,
-    base_slots: T::BaseSlots,
+    base: UnsafeCell<ffi::PyObject>,
+    base_slots: UnsafeCell<T::BaseSlots>,
     payload: MaybeUninit<T>,
     /// Head of the object's weak references.
-    weak_references: *mut ffi::PyObject,
+    weak_references: UnsafeCell<*mut ffi::PyObject>,
     /// The instance dictionary, for types that have one.
-    dictionary: T::Dictionary,
+    dictionary: UnsafeCell<T::Dictionary>,
 }
 
 impl<T: Payload> Instance<T> {
@@ -99,7 +103,7 @@ impl<T: Payload> Instance<T> {
     /// The object, borrowed.
     #[inline(always)]
     pub fn as_ptr(&self) -> *mut ffi::PyObject {
-        (&raw const self.base).cast_mut()
+        self.base.get()
     }
 
     /// A new reference to this object.
@@ -119,9 +123,9 @@ impl<T: Payload> Instance<T> {
         unsafe {
             let this = object.cast::<Self>();
             (&raw mut (*this).payload).write(MaybeUninit::new(payload));
-            (&raw mut (*this).base_slots).write(T::BaseSlots::default());
-            (*this).weak_references = std::ptr::null_mut();
-            (&raw mut (*this).dictionary).write(T::Dictionary::default());
+            (&raw mut (*this).base_slots).write(UnsafeCell::default());
+            (&raw mut (*this).weak_references).write(UnsafeCell::new(std::ptr::null_mut()));
+            (&raw mut (*this).dictionary).write(UnsafeCell::default());
         }
     }
 
@@ -166,7 +170,8 @@ impl<T: Payload> Instance<T> {
     /// Whether somebody refers to the object weakly.
     #[inline(always)]
     pub fn has_weak_references(&self) -> bool {
-        !self.weak_references.is_null()
+        // SAFETY: written by the interpreter only, on attached threads (F1).
+        unsafe { !(*self.weak_references.get()).is_null() }
     }
 
     /// Clears weak references, and calls their callbacks.
@@ -188,17 +193,18 @@ impl<T: Payload> Instance<T> {
         let this = object.cast::<Self>();
         // SAFETY: the object is unreachable; weak references go first, as the interpreter demands.
         unsafe {
-            if !(*this).weak_references.is_null() {
+            if !(*(*this).weak_references.get()).is_null() {
                 ffi::PyObject_ClearWeakRefs(object);
             }
             (*this).payload.assume_init_drop();
-            drop((*this).dictionary.take());
+            drop((*this).dictionary.get_mut().take());
         }
     }
 
     /// The instance dictionary, if one was made; for traverse and clear slots.
     pub fn dictionary(&self) -> *mut ffi::PyObject {
-        self.dictionary.get()
+        // SAFETY: the slot is written by the interpreter only, on attached threads (F1); the collector reads it, too.
+        unsafe { (*self.dictionary.get()).get() }
     }
 }
 

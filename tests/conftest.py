@@ -14,6 +14,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(__file__))
 
 from support.audit import Audit
+from support.datagrams import Endpoints
 from support.loops import LOOP_NAMES, loop_class_named, loop_factory_named
 from support.net import Link, connect_recorder, stream_pair, tcp_pair
 
@@ -178,3 +179,12 @@ def link(loop: asyncio.AbstractEventLoop, request: pytest.FixtureRequest) -> Ite
         loop.run_until_complete(link.protocol.happened("connection_lost"))
     assert link.protocol.events.count("connection_lost") == 1
     assert link.protocol.events[-1] == "connection_lost"
+
+
+@pytest.fixture
+def endpoints(loop: asyncio.AbstractEventLoop) -> Iterator[Endpoints]:
+    """Makes datagram endpoints and sockets, which are closed after the test."""
+    endpoints = Endpoints(loop)
+    yield endpoints
+    if not loop.is_closed():
+        loop.run_until_complete(endpoints.close())

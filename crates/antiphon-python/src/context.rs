@@ -80,7 +80,7 @@ impl CallContext {
     }
 
     /// A new reference to the context, which the collector sees from here on.
-    pub fn to_object(&mut self) -> Owned {
+    pub fn shown_object(&mut self) -> Owned {
         // SAFETY: the context is alive as long as this.
         unsafe { Owned::from_borrowed(self.shown()) }
     }

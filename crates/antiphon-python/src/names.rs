@@ -26,16 +26,13 @@ macro_rules! names {
 
 names! {
     strings {
-        add_done_callback, addr, buffer_updated, call_exception_handler, call_soon, callback, callbacks, cancel, cancelled,
-        cause, client_connected, coder, connection_lost, connection_made, context, coro, data_received, datagram_received, delay, done,
-        eof_received, error_received, exception, fd, fileno, future, get_buffer, getpeername, getsockname, handle, key, make,
-        message, method, name, pause_writing, protocol, remove_done_callback, result, resume_writing, server, set_exception,
-        set_result, signum, socket, source_traceback, time, transport, waiter, when, write, family, r#type, proto, extra,
-        peername, sockname, sock, nbytes, buf, data, address, bufsize, flags, enabled, factory, backlog, protocol_factory,
-        is_closing, close, default, high, low, start_reading, _attach, _detach, _create_task_slow, _asyncio_future_blocking,
-        __context__, add_note, detach, loop_, closed, gettimeout, args, _loop, is_reading, _accept_failed,
-        _report_fault, eager_start, call, n, recv, recv_into, recvfrom, recvfrom_into, send, sendto, connect, accept,
-        setblocking, cast, register, errno, __name__, msg, get_debug,
+        accept, addr, address, _attach, buf, buffer_updated, bufsize, cancelled, cast, close, connect,
+        connection_lost, connection_made, context, _create_task_slow, data, data_received,
+        datagram_received, default, _detach, done, eof_received, errno, error_received, extra, family,
+        fileno, get_buffer, get_debug, getpeername, getsockname, gettimeout, high, is_closing, loop_, low,
+        msg, n, name, __name__, nbytes, pause_writing, peername, proto, protocol, recv, recv_into, recvfrom,
+        recvfrom_into, register, resume_writing, send, sendto, server, set_exception, set_result,
+        setblocking, sock, socket, sockname, time, r#type, waiter, when,
     }
     imports {
         set_running_loop = "asyncio.events"."_set_running_loop",
@@ -48,15 +45,12 @@ names! {
         cancelled_error = "asyncio"."CancelledError",
         transport_class = "asyncio"."Transport",
         datagram_transport_class = "asyncio"."DatagramTransport",
-        protocol_class = "asyncio"."Protocol",
         buffered_protocol_class = "asyncio"."BufferedProtocol",
         socket_class = "socket"."socket",
         raw_socket_class = "_socket"."socket",
         coroutine_class = "collections.abc"."Coroutine",
-        format_exception_hint = "builtins"."repr",
     }
     keywords {
-        context_keyword = (context),
         loop_keyword = (loop_),
     }
 }

@@ -47,11 +47,6 @@ impl<T> Seat<T> {
         self.holder.load(Ordering::Relaxed) == this_thread()
     }
 
-    /// Whether some thread holds the seat.
-    pub fn is_taken(&self) -> bool {
-        self.holder.load(Ordering::Acquire) != FREE
-    }
-
     /// The holder's thread, 0 while the seat is free.
     pub fn holder(&self) -> usize {
         self.holder.load(Ordering::Acquire)

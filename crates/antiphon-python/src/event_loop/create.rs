@@ -18,13 +18,6 @@ fn create_future(this: &Instance<EventLoop>) -> Result {
     call_with_keywords(&names.future_class, &[&this.owned()], Some(&names.loop_keyword))
 }
 
-impl Instance<EventLoop> {
-    /// A future of this loop.
-    pub fn new_future(&self) -> Result {
-        create_future(self)
-    }
-}
-
 fn create_task(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     args.at_least(1, &["coro"])?;
     if args.positional().len() > 1 {

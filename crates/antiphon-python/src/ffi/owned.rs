@@ -5,7 +5,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use pyo3::ffi;
-use pyo3::{Bound, PyAny, Python};
+use pyo3::{Bound, PyAny};
 
 use super::raise::{Raised, Result};
 
@@ -141,12 +141,6 @@ impl Owned {
     pub fn attr(&self, name: &Owned) -> Result<Self> {
         // SAFETY: F1; both objects are alive.
         unsafe { Self::from_new(ffi::PyObject_GetAttr(self.as_ptr(), name.as_ptr())) }
-    }
-
-    /// The same object in PyO3's terms, for cold paths.
-    pub fn bound<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        // SAFETY: the object is alive; a new reference is made.
-        unsafe { Bound::from_borrowed_ptr(py, self.as_ptr()) }
     }
 }
 

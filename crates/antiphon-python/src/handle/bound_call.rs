@@ -139,7 +139,7 @@ impl Call {
         }
         Self {
             callback: self.callback.clone(),
-            context: self.context.as_mut().map(|context| CallContext::given(context.to_object())),
+            context: self.context.as_mut().map(|context| CallContext::given(context.shown_object())),
             count: self.count,
             arguments,
         }

@@ -388,7 +388,7 @@ fn when(this: &Instance<Handle>) -> Result {
 fn get_context(this: &Instance<Handle>) -> Result {
     Ok(this
         .call
-        .with(|call| call.context.as_mut().map(CallContext::to_object))
+        .with(|call| call.context.as_mut().map(CallContext::shown_object))
         .unwrap_or_else(Owned::none))
 }
 

@@ -50,7 +50,9 @@ class TestBadDescriptors:
         with tempfile.TemporaryFile() as file, pytest.raises(PermissionError):
             getattr(loop, method)(file, print)
 
-    @pytest.mark.parametrize("bad", [None, "1", 1.0, pytest.param(object(), id="object"), []], ids=repr)
+    @pytest.mark.parametrize(
+        "bad", [None, "1", 1.0, pytest.param(object(), id="object"), []], ids=repr
+    )
     def test_what_is_no_descriptor(self, loop, method, bad):
         with pytest.raises(ValueError, match="^Invalid file object: "):
             getattr(loop, method)(bad, print)

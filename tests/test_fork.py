@@ -146,6 +146,7 @@ def test_child_that_closes_the_loop_of_the_parent_leaves_it_running(loop_name):
     assert facts["seen"] == 1
 
 
+@pytest.mark.slow
 def test_multiprocessing_by_fork_from_a_running_loop(loop_name):
     facts = run_child(
         loop_name,

@@ -1,24 +1,19 @@
 """`create_connection`: every argument, every way to fail."""
 
 import asyncio
-import pathlib
 import socket
-import ssl
 import sys
 
 import pytest
 
 from support.net import (
     HAS_IPV6,
-    Echo,
     Recorder,
     closed_port,
     listening_socket,
     others_done,
     stream_pair,
 )
-
-SUPPORT = pathlib.Path(__file__).parent / "support"
 
 needs_ipv6 = pytest.mark.skipif(not HAS_IPV6, reason="::1 cannot be bound on this machine")
 has_all_errors = sys.version_info >= (3, 12)  # `all_errors` came with 3.12
@@ -394,49 +389,3 @@ async def test_raising_factory_raises_from_the_call(loop, listener, audit):
         assert await loop.sock_recv(accepted, 1) == b""
     # asyncio before 3.14.6 leaves the closing to the collector, which complains (gh-153133).
     audit.drop_warnings(ResourceWarning, "unclosed <socket")
-
-
-def tls_contexts():
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(SUPPORT / "localhost-cert.pem", SUPPORT / "localhost-key.pem")
-    client = ssl.create_default_context(cafile=SUPPORT / "localhost-cert.pem")
-    return server, client
-
-
-async def test_tls_with_every_tls_argument(loop):
-    server_context, client_context = tls_contexts()
-    server = await loop.create_server(
-        Echo, "127.0.0.1", 0, ssl=server_context, ssl_handshake_timeout=10, ssl_shutdown_timeout=10
-    )
-    transport, protocol = await loop.create_connection(
-        Recorder,
-        *server.sockets[0].getsockname(),
-        ssl=client_context,
-        server_hostname="localhost",
-        ssl_handshake_timeout=10,
-        ssl_shutdown_timeout=10,
-    )
-    data = bytes(range(256)) * 4096
-    transport.write(data)
-    assert await protocol.received(len(data)) == data
-    assert transport.get_extra_info("ssl_object").version().startswith("TLS")
-    assert transport.get_extra_info("peercert")["subject"] == ((("commonName", "localhost"),),)
-    await finish(transport, protocol)
-    server.close()
-    await server.wait_closed()
-
-
-async def test_tls_with_the_wrong_name_is_refused(loop, faults):
-    server_context, client_context = tls_contexts()
-    server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=server_context)
-    with pytest.raises(ssl.SSLCertVerificationError):
-        await loop.create_connection(
-            Recorder,
-            *server.sockets[0].getsockname(),
-            ssl=client_context,
-            server_hostname="elsewhere.invalid",
-        )
-    server.close()
-    await server.wait_closed()
-    # Before 3.12 `wait_closed` does not wait for the server's half of the broken handshake.
-    await others_done()

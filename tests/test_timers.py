@@ -226,6 +226,7 @@ def test_repr_tells_the_deadline(loop):
     assert "cancelled" in repr(handle)
 
 
+@pytest.mark.slow
 def test_hundred_thousand_timers_set_and_cancelled_leave_the_live_ones_alone(loop):
     ran = []
     keep = loop.time() + 0.01

@@ -2,16 +2,13 @@
 
 import asyncio
 import contextlib
-import pathlib
-import ssl
 
 import httpx
 import pytest
 
 from support.net import others_done, pattern
 from support.programs import free_address, settle
-
-SUPPORT = pathlib.Path(__file__).parent.parent / "support"
+from support.tls import tls_contexts
 
 
 @contextlib.asynccontextmanager
@@ -87,9 +84,7 @@ async def test_streamed_answer_arrives_piece_by_piece(loop):
 
 
 async def test_https_is_spoken_with_a_verified_certificate(loop):
-    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_context.load_cert_chain(SUPPORT / "localhost-cert.pem", SUPPORT / "localhost-key.pem")
-    client_context = ssl.create_default_context(cafile=SUPPORT / "localhost-cert.pem")
+    server_context, client_context = tls_contexts()
 
     async def handle(head, reader, writer):
         respond(writer, writer.get_extra_info("cipher")[1].encode() + pattern(1, 200_000))
@@ -111,7 +106,8 @@ async def test_refused_connection_and_timeout_raise_httpxs_errors(loop):
     async with httpx.AsyncClient() as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(f"http://{host}:{port}/")
-    async with serving(handle) as (host, port), httpx.AsyncClient(timeout=0.02) as client:
+    impatient = httpx.Timeout(None, read=0.02)
+    async with serving(handle) as (host, port), httpx.AsyncClient(timeout=impatient) as client:
         with pytest.raises(httpx.ReadTimeout):
             await client.get(f"http://{host}:{port}/")
         never.set()

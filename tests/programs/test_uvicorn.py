@@ -59,6 +59,7 @@ def fastapi_app(log):
     return app
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("http", ["h11", "httptools"])
 async def test_fastapi_answers_every_kind_of_request(loop, http):
     log = []

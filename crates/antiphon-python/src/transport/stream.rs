@@ -376,6 +376,8 @@ impl Instance<Stream> {
             }
         }
         let pending = if outcome.is_err() { raise::take() } else { None };
+        // Once more: the end may have come from a thread that the table was closed to.
+        self.release();
         self.close_descriptor();
         if let Some(server) = self.server.take()
             && call_method(&server, &names()._detach, [&self.owned()]).is_err()

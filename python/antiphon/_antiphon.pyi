@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, TypeVarTuple, final
 
 from antiphon.server import Server
+from antiphon.spawn import Command
 from antiphon.ssl_bridge import MakeTransport
 
 _T = TypeVar("_T")
@@ -61,6 +62,39 @@ class StreamTransport(asyncio.Transport):
     """One connected stream socket."""
 
     def _force_close(self, exc: BaseException | None) -> None: ...
+
+@final
+class ReadPipeTransport(asyncio.ReadTransport):
+    """The reading end of a pipe; made by the loop."""
+
+@final
+class WritePipeTransport(asyncio.WriteTransport):
+    """The writing end of a pipe; made by the loop."""
+
+@final
+class Spawner:
+    """The threads that start a loop's children and wait for them; made by the loop."""
+
+    def start(
+        self,
+        loop: LoopBase,
+        command: Command,
+        started: Callable[[tuple[str, int] | None], object],
+        exited: Callable[[int | None], object] | None,
+        /,
+    ) -> ChildProcess: ...
+    def adopt(
+        self, loop: LoopBase, pid: int, exited: Callable[[int | None], object], /
+    ) -> ChildProcess: ...
+    def close(self) -> None: ...
+
+@final
+class ChildProcess:
+    """A child process; made by a Spawner."""
+
+    @property
+    def pid(self) -> int | None: ...
+    def send_signal(self, signum: int, /) -> None: ...
 
 class DatagramTransport(asyncio.DatagramTransport):
     """One datagram socket."""
@@ -137,6 +171,21 @@ class LoopBase(asyncio.AbstractEventLoop, metaclass=ABCMeta):
     def sock_accept(self, sock: socket.socket) -> Coroutine[Any, Any, tuple[socket.socket, Any]]: ...
 
     # For the Python half of the loop only.
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> asyncio.ReadTransport: ...
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> asyncio.WriteTransport: ...
+    def _make_spawner(self) -> Spawner: ...
     def _run_native(self) -> None: ...
     def _close_native(self) -> None: ...
     def _mark_forked(self) -> None: ...

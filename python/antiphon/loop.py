@@ -29,6 +29,7 @@ from antiphon.sendfile import SockSendfile
 from antiphon.serve import Serve
 from antiphon.signals import Signals
 from antiphon.ssl_bridge import StartTls
+from antiphon.subprocess import Subprocesses
 from antiphon.tasks import Tasks
 from antiphon.unix import UnixStreams
 
@@ -49,6 +50,7 @@ class Loop(
     Datagrams,
     StartTls,
     SockSendfile,
+    Subprocesses,
     Signals,
     asyncio.AbstractEventLoop,
 ):
@@ -153,6 +155,7 @@ class Loop(
             # Before the pipe goes that the interpreter writes arriving signals to.
             self._remove_all_signal_handlers()
         finally:
+            self._close_children()
             self._close_native()
             self._release_executor()
 

@@ -8,6 +8,7 @@ Source: CPython Lib/asyncio/selector_events.py, transports.py.
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import warnings
@@ -72,9 +73,44 @@ def write_to_lost() -> None:
     logger.warning("socket.send() raised exception.")
 
 
+def write_to_lost_pipe() -> None:
+    """Log one more write to a pipe that is closed or has no readers."""
+    logger.warning("pipe closed by peer or os.write(pipe, data) raised exception.")
+
+
+def read_pipe_failed(
+    loop: Any, transport: Any, protocol: Any, message: str, exception: OSError
+) -> None:
+    """Report why a reading end closes itself; EIO (a terminal's other side has gone) in debug mode only."""
+    if exception.errno == errno.EIO:
+        if loop.get_debug():
+            logger.debug("%r: %s", transport, message, exc_info=exception)
+    else:
+        transport_refused(loop, transport, protocol, message, exception)
+
+
+def transport_refused(
+    loop: Any, transport: Any, protocol: Any, message: str, exception: BaseException
+) -> None:
+    """Report why a transport closes itself, whatever it was."""
+    loop.call_exception_handler(
+        {
+            "message": message,
+            "exception": exception,
+            "transport": transport,
+            "protocol": protocol,
+        }
+    )
+
+
 def log(message: str, transport: Any) -> None:
     """Log an event of a transport in debug mode."""
     logger.debug(message, transport)
+
+
+def log_info(message: str, transport: Any) -> None:
+    """Log an event of a transport in debug mode that asyncio finds worth level INFO."""
+    logger.info(message, transport)
 
 
 def transport_repr(
@@ -96,6 +132,30 @@ def transport_repr(
         parts.append(f"fd={fd}")
         parts.append("read=polling" if reading else "read=idle")
         parts.append(f"write=<{'polling' if writing else 'idle'}, bufsize={queued}>")
+    return f"<{' '.join(parts)}>"
+
+
+def pipe_repr(transport: Any, fd: int, closing: bool, polling: bool, queued: int | None) -> str:
+    """`repr` of a pipe transport.
+
+    Args:
+        fd: the descriptor, -1 once it is closed.
+        polling: whether the driver watches for data (reading end) or for room (writing end).
+        queued: bytes that wait to be written; None for a reading end.
+    """
+    parts = [type(transport).__name__]
+    if fd < 0:
+        parts.append("closed")
+        return f"<{' '.join(parts)}>"
+    if closing:
+        parts.append("closing")
+    parts.append(f"fd={fd}")
+    if transport._loop.is_closed():
+        parts.append("open")
+    else:
+        parts.append("polling" if polling else "idle")
+    if queued is not None:
+        parts.append(f"bufsize={queued}")
     return f"<{' '.join(parts)}>"
 
 
@@ -127,6 +187,13 @@ def accept_exhausted(loop: Any, listener: Any, sock: socket.socket, exception: O
         }
     )
     loop.call_later(ACCEPT_RETRY_SECONDS, listener.resume)
+
+
+def child_failed(loop: Any, exception: BaseException) -> None:
+    """Report that what has to be done at the start or end of a child process failed."""
+    loop.call_exception_handler(
+        {"message": "Exception in callback of a child process", "exception": exception}
+    )
 
 
 def connection_failed(loop: Any, exception: BaseException) -> None:

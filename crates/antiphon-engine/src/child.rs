@@ -163,6 +163,15 @@ pub fn wait_blocking(pid: u32) -> Result<ChildExit, EngineError> {
     }
 }
 
+/// Blocks until the child `pid` has ended, and leaves it to be reaped; comes back at once if there is no such child.
+pub fn await_end(pid: u32) {
+    let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
+    // SAFETY: waitid(2) writes one siginfo_t through the pointer, which is to a live local.
+    while unsafe { libc::waitid(libc::P_PID, pid, info.as_mut_ptr(), libc::WEXITED | libc::WNOWAIT) } < 0
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+}
+
 fn decode(status: i32) -> ChildExit {
     if libc::WIFEXITED(status) {
         ChildExit::Exited(libc::WEXITSTATUS(status))

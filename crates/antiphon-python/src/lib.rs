@@ -16,7 +16,10 @@
 //! | [`sockaddr`] | socket addresses in the kernel's and in Python's form |
 //! | [`sock`] | the `sock_*` operations as awaitables |
 //! | [`transport`] | stream transports and listeners |
+//! | [`pipe`] | pipe transports |
+//! | [`child`] | child processes: started by a thread, reaped by the loop |
 
+mod child;
 mod context;
 mod datagram;
 mod event_loop;
@@ -24,6 +27,7 @@ mod ffi;
 mod handle;
 mod io_table;
 mod names;
+mod pipe;
 mod seat;
 mod sock;
 mod sockaddr;
@@ -49,7 +53,9 @@ fn load(module: &Owned) -> ffi::Result<()> {
     event_loop::load(module)?;
     sock::load(module)?;
     transport::load(module)?;
-    datagram::load(module)
+    datagram::load(module)?;
+    pipe::load(module)?;
+    child::load(module)
 }
 
 /// `antiphon._antiphon`: no GIL needed, all state is behind the seat or cells of its own.

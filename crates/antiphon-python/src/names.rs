@@ -30,7 +30,7 @@ names! {
         connection_lost, connection_made, context, _create_task_slow, data, data_received,
         datagram_received, default, _detach, done, eof_received, errno, error_received, extra, family,
         fileno, get_buffer, get_debug, getpeername, getsockname, gettimeout, high, is_closing, loop_, low,
-        msg, n, name, __name__, nbytes, pause_writing, peername, proto, protocol, recv, recv_into, recvfrom,
+        msg, n, name, __name__, nbytes, pause_writing, peername, pipe, proto, protocol, recv, recv_into, recvfrom,
         recvfrom_into, register, resume_writing, send, sendto, server, set_exception, set_result,
         setblocking, sock, socket, sockname, time, r#type, waiter, when,
     }
@@ -44,6 +44,8 @@ names! {
         invalid_state_error = "asyncio"."InvalidStateError",
         cancelled_error = "asyncio"."CancelledError",
         transport_class = "asyncio"."Transport",
+        read_transport_class = "asyncio"."ReadTransport",
+        write_transport_class = "asyncio"."WriteTransport",
         datagram_transport_class = "asyncio"."DatagramTransport",
         buffered_protocol_class = "asyncio"."BufferedProtocol",
         socket_class = "socket"."socket",

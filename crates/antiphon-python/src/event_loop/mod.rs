@@ -414,6 +414,8 @@ pub fn load(module: &Owned) -> Result<()> {
         let made = run::add_methods(made);
         let made = crate::sock::add_methods(made);
         let made = crate::transport::add_methods(made);
+        let made = crate::pipe::add_methods(made);
+        let made = crate::child::add_methods(made);
         let made = crate::datagram::add_methods(made);
         let made = made.build(None, Instance::<EventLoop>::PAYLOAD_OFFSET)?;
         let _ = LOOP.set(made as usize);

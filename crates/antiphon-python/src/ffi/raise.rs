@@ -46,6 +46,13 @@ pub fn value_error(message: &str) -> Raised {
     raise(unsafe { ffi::PyExc_ValueError }, message)
 }
 
+/// `OverflowError(message)`.
+#[cold]
+pub fn overflow_error(message: &str) -> Raised {
+    // SAFETY: as above.
+    raise(unsafe { ffi::PyExc_OverflowError }, message)
+}
+
 /// `RuntimeError(message)`.
 #[cold]
 pub fn runtime_error(message: &str) -> Raised {

@@ -44,6 +44,12 @@ pub fn run(owner: &Instance<EventLoop>, kind: Kind, object: Owned) -> Result<()>
     if let Some(listener) = Instance::<Listener>::downcast(&object) {
         return listener.on_readable();
     }
+    if let Some(outcome) = crate::pipe::run(kind, &object) {
+        return outcome;
+    }
+    if let Some(outcome) = crate::child::run(kind, &object) {
+        return outcome;
+    }
     crate::sock::run(owner, kind, object)
 }
 

@@ -72,15 +72,29 @@ impl WriteQueue {
         self.chunks.iter()
     }
 
-    /// Sends as much as the kernel takes, in as few calls as possible. Chunks that are gone go to `done`.
+    /// Sends as much as a socket takes, in as few calls as possible. Chunks that are gone go to `done`.
     pub fn send(&mut self, fd: RawFd, done: &mut Vec<Owned>) -> Sent {
-        while let Some(first) = self.chunks.front() {
-            let sent = if self.chunks.len() == 1 {
-                send_one(fd, &chunk_bytes(first)[self.sent_of_first..])
+        self.drain(done, |queue, first| {
+            if queue.chunks.len() == 1 {
+                send_one(fd, &first[queue.sent_of_first..])
             } else {
-                self.send_many(fd)
-            };
-            match sent {
+                queue.send_many(fd)
+            }
+        })
+    }
+
+    /// Writes as much as a pipe takes, in as few calls as possible. Chunks that are gone go to `done`.
+    pub fn write(&mut self, fd: RawFd, done: &mut Vec<Owned>) -> Sent {
+        self.drain(done, |queue, _| queue.write_many(fd))
+    }
+
+    fn drain(
+        &mut self,
+        done: &mut Vec<Owned>,
+        mut try_some: impl FnMut(&Self, &[u8]) -> io::Result<usize>,
+    ) -> Sent {
+        while let Some(first) = self.chunks.front() {
+            match try_some(self, chunk_bytes(first)) {
                 Ok(count) => self.advance(count, done),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
@@ -90,7 +104,8 @@ impl WriteQueue {
         Sent::All
     }
 
-    fn send_many(&self, fd: RawFd) -> io::Result<usize> {
+    /// The first chunks as buffers for one call, and how many those are.
+    fn gather(&self) -> ([libc::iovec; MOST_BUFFERS], usize) {
         let mut buffers = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MOST_BUFFERS];
         let mut skipped = self.sent_of_first;
         let count = self.chunks.len().min(MOST_BUFFERS);
@@ -99,6 +114,18 @@ impl WriteQueue {
             skipped = 0;
             *buffer = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         }
+        (buffers, count)
+    }
+
+    fn write_many(&self, fd: RawFd) -> io::Result<usize> {
+        let (buffers, count) = self.gather();
+        // SAFETY: the buffers live during the call; the kernel only reads them.
+        let written = unsafe { libc::writev(fd, buffers.as_ptr(), count as libc::c_int) };
+        usize::try_from(written).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn send_many(&self, fd: RawFd) -> io::Result<usize> {
+        let (mut buffers, count) = self.gather();
         // SAFETY: all-zero is a valid message header.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
         message.msg_iov = buffers.as_mut_ptr();

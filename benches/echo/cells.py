@@ -11,6 +11,7 @@ KINDS = {
     "tcp_buffered": "TCP, BufferedProtocol",
     "tcp_streams": "TCP, streams",
     "tcp_pipelined": "TCP, Protocol, 16 messages in flight",
+    "udp": "UDP, DatagramProtocol",
 }
 
 
@@ -36,13 +37,19 @@ class Cell:
             if self.message_bytes < 1024
             else f"{self.message_bytes // 1024} KiB"
         )
+        peers = "peer" if self.datagrams else "connection"
         plural = "" if self.connections == 1 else "s"
-        return f"{KINDS[self.kind]}, {size}, {self.connections} connection{plural}"
+        return f"{KINDS[self.kind]}, {size}, {self.connections} {peers}{plural}"
 
     @property
     def churn(self) -> bool:
         """Whether every message has a connection of its own."""
         return self.kind == "churn"
+
+    @property
+    def datagrams(self) -> bool:
+        """Whether messages are datagrams, and connections sockets that send to the same server."""
+        return self.kind == "udp"
 
 
 CELLS = (
@@ -52,6 +59,7 @@ CELLS = (
     *(Cell("tcp_buffered", *shape) for shape in ((64, 100), (16384, 100))),
     *(Cell("tcp_streams", *shape) for shape in ((64, 1), (1024, 100), (16384, 100))),
     Cell("tcp_pipelined", 64, 10, depth=16),
+    *(Cell("udp", *shape) for shape in ((64, 1), (64, 100), (1024, 100), (16384, 10))),
 )
 
 BY_NAME = {cell.name: cell for cell in CELLS}
@@ -67,5 +75,6 @@ QUICK_CELLS = frozenset(
         "sock_calls_64B_1c",
         "sock_calls_1024B_100c",
         "churn_64B_50c",
+        "udp_1024B_100c",
     }
 )

@@ -15,6 +15,7 @@ from benches.echo import handlers
 
 LIFETIME_S = 900
 BACKLOG = 4096
+RECEIVE_ROOM_BYTES = 1 << 20
 
 
 def listener() -> socket.socket:
@@ -31,6 +32,18 @@ def listener() -> socket.socket:
     return sock
 
 
+def datagram_socket() -> socket.socket:
+    """Returns a UDP socket on a free loopback port, with room for a message of every peer.
+
+    The load client does not send again what is dropped: with less room it would come to rest.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_ROOM_BYTES)
+    sock.bind(("127.0.0.1", 0))
+    sock.setblocking(False)
+    return sock
+
+
 async def serve(kind: str) -> None:
     """Serves for ever.
 
@@ -38,7 +51,7 @@ async def serve(kind: str) -> None:
         kind: one of :data:`benches.echo.cells.KINDS`.
     """
     loop = asyncio.get_running_loop()
-    sock = listener()
+    sock = datagram_socket() if kind == "udp" else listener()
     port = sock.getsockname()[1]  # before a loop takes the descriptor, as rloop does
     server: object = None  # must live as long as this runs
     serving: Awaitable[None] = loop.create_future()
@@ -54,6 +67,8 @@ async def serve(kind: str) -> None:
                 limit=handlers.STREAM_LIMIT_BYTES,
                 backlog=BACKLOG,
             )
+        case "udp":
+            server = await loop.create_datagram_endpoint(handlers.DatagramEcho, sock=sock)
         case "sock_calls":
             serving = handlers.accept_and_echo(sock)
         case _:

@@ -41,6 +41,7 @@ class EchoServer:
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         """``prefix`` goes before the server's command (an instruction counter)."""
+        self._datagrams = kind == "udp"
         self._command = [*prefix, *server_command(contender, kind)]
         self._start_timeout_s = start_timeout_s
 
@@ -128,7 +129,8 @@ class EchoServer:
         the CPU per message) are gone. A server that lives longer than a moment is always in the
         second state, so that one is compared.
         """
-        self.load(*WARM_UP, seconds=0.1)
+        options = [*WARM_UP, "-u"] if self._datagrams else WARM_UP
+        self.load(*options, seconds=0.1)
 
     def measure(self, cell: Cell, warm_s: float, window_s: float) -> dict[str, float]:
         """Returns what the load client measured for one cell; raises as :meth:`load`."""
@@ -137,15 +139,17 @@ class EchoServer:
 
 
 def server_command(contender: Contender, kind: str) -> list[str]:
-    """Returns the command of a contender's server; the floor's is the same for every kind."""
+    """Returns the command of a contender's server; the floor's is the same for all streams."""
     if contender.native:
-        return [program("epollserver")]
+        return [program("epollserver"), *(["-u"] if kind == "udp" else [])]
     return contender.command("echo.server", contender.loop, kind)
 
 
 def cell_options(cell: Cell) -> list[object]:
     """Returns the load client's options for a cell."""
     options: list[object] = ["-s", cell.message_bytes, "-c", cell.connections, "-n", cell.depth]
+    if cell.datagrams:
+        return [*options, "-u"]
     return [*options, "-x"] if cell.churn else options
 
 

@@ -63,7 +63,8 @@ def test_every_workload_runs_on_asyncio(name: str) -> None:
 def test_rounds_are_interleaved_and_filled() -> None:
     began: list[str] = []
     results = Results(["asyncio", FLOOR])
-    plan = Plan((ALL["loop_create_close"],), (Cell("tcp_protocol", 64, 2), Cell("churn", 64, 2)))
+    cells = tuple(Cell(kind, 64, 2) for kind in ("tcp_protocol", "churn", "udp"))
+    plan = Plan((ALL["loop_create_close"],), cells)
     assert Rounds([ASYNCIO, BARE], plan, SMALLEST, results, began.append).run() == 2
     assert began == [f"round {n}/2: {row}" for n in (1, 2) for row in plan.rows()]
     assert results.failures == {}
@@ -74,7 +75,9 @@ def test_rounds_are_interleaved_and_filled() -> None:
             assert min(results.series(cell.name, name).values()) > 0
 
 
-@pytest.mark.parametrize("kind", ["tcp_buffered", "tcp_streams", "sock_calls", "tcp_pipelined"])
+@pytest.mark.parametrize(
+    "kind", ["tcp_buffered", "tcp_streams", "sock_calls", "tcp_pipelined", "udp"]
+)
 def test_every_server_echoes(kind: str) -> None:
     cell = Cell(kind, 1000, 3, depth=4)
     with EchoServer(ASYNCIO, kind) as server:

@@ -35,10 +35,10 @@ static void start_message(struct connection *c, struct load *load, uint64_t now)
 
 void connection_open(struct connection *c, struct load *load) {
     memset(c, 0, sizeof *c);
-    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    c->fd = socket(AF_INET, (load->datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
     if (c->fd < 0) fail("socket");
     int on = 1;
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (!load->datagrams) setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (load->churn) {
         /* Closing resets: thousands of connections a second would fill the port range with TIME_WAIT. */
         struct linger reset = { .l_onoff = 1, .l_linger = 0 };

@@ -17,6 +17,7 @@ struct load {
     size_t message_bytes;
     int depth;
     bool churn; /* a connection per message */
+    bool datagrams; /* UDP: a message is a datagram, and comes back as one */
     int epoll;
     char *message;
     char *received; /* RECEIVE_BYTES */

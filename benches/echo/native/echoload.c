@@ -1,10 +1,11 @@
 /* echoload: a closed-loop echo client, one thread on epoll, that also reads the server's CPU clock.
  *
- *   echoload -p PORT -P SERVER_PID -s BYTES -c CONNECTIONS -n DEPTH -w WARM_S -d MEASURED_S [-N MESSAGES] [-x]
+ *   echoload -p PORT -P SERVER_PID -s BYTES -c CONNECTIONS -n DEPTH -w WARM_S -d MEASURED_S [-N MESSAGES] [-x | -u]
  *
  * Each connection keeps DEPTH messages in flight for WARM_S + MEASURED_S seconds, or, with -N, until MESSAGES came back.
- * -x opens a connection per message. Prints one JSON object: what the server's CPU clock, the wall and the messages did
- * between the end of the warm-up and the end. Exit status 2 and a reason on standard error where anything went wrong. */
+ * -x opens a connection per message, -u sends datagrams (a lost one is not sent again). Prints one JSON object: what the
+ * server's CPU clock, the wall and the messages did between the end of the warm-up and the end. Exit status 2 and a reason
+ * on standard error where anything went wrong. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -34,7 +35,7 @@ struct mark {
 
 static void parse(int argc, char **argv, struct options *options, struct load *load) {
     int option;
-    while ((option = getopt(argc, argv, "p:P:s:c:n:w:d:N:x")) != -1) switch (option) {
+    while ((option = getopt(argc, argv, "p:P:s:c:n:w:d:N:xu")) != -1) switch (option) {
         case 'p': options->port = atoi(optarg); break;
         case 'P': options->server = atoi(optarg); break;
         case 's': load->message_bytes = strtoul(optarg, NULL, 10); break;
@@ -44,10 +45,11 @@ static void parse(int argc, char **argv, struct options *options, struct load *l
         case 'd': options->measured_s = atof(optarg); break;
         case 'N': options->message_limit = strtoull(optarg, NULL, 10); break;
         case 'x': load->churn = true; break;
+        case 'u': load->datagrams = true; break;
         default: exit(1);
     }
     bool sound = options->port > 0 && options->server > 0 && options->connections > 0 && load->message_bytes > 0 &&
-                 load->depth > 0 && load->depth <= MAX_DEPTH && (!load->churn || load->depth == 1);
+                 load->depth > 0 && load->depth <= MAX_DEPTH && (!load->churn || (load->depth == 1 && !load->datagrams));
     if (!sound) fail("options are missing or out of range (see the head of echoload.c)");
 }
 

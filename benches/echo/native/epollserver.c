@@ -1,8 +1,10 @@
 /* epollserver: the floor of an echo server, bare epoll and system calls, no event loop and no interpreter.
  *
- * Prints "READY port pid" and serves a free loopback port until killed (or LIFETIME_S are over). What it costs per
- * message is the kernel's share of every other server here. It has no flow control: a client that does not read what it
- * is sent stops it, which the load client never does. */
+ *   epollserver [-u]
+ *
+ * Prints "READY port pid" and serves a free loopback port until killed (or LIFETIME_S are over); -u echoes datagrams, many
+ * per call. What it costs per message is the kernel's share of every other server here. It has no flow control: a client
+ * that does not read what it is sent stops it, which the load client never does. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -10,11 +12,13 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+enum { MAX_DATAGRAMS = 32, DATAGRAM_BYTES = 1 << 16, RECEIVE_ROOM_BYTES = 1 << 20 };
 enum { MAX_EVENTS = 256, BACKLOG = 4096, RECEIVE_BYTES = 1 << 18, LIFETIME_S = 900 };
 
 static char received[RECEIVE_BYTES];
@@ -25,13 +29,15 @@ static void require(int sound, const char *what) {
     exit(2);
 }
 
-static int listen_on_loopback(void) {
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+static int listen_on_loopback(int kind) {
+    int listener = socket(AF_INET, kind | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int room = RECEIVE_ROOM_BYTES;
     struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t len = sizeof address;
     require(listener >= 0, "socket");
     require(!bind(listener, (struct sockaddr *)&address, len), "bind");
-    require(!listen(listener, BACKLOG), "listen");
+    if (kind == SOCK_STREAM) require(!listen(listener, BACKLOG), "listen");
+    else require(!setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &room, sizeof room), "SO_RCVBUF");
     require(!getsockname(listener, (struct sockaddr *)&address, &len), "getsockname");
     printf("READY %d %d\n", ntohs(address.sin_port), getpid());
     fflush(stdout);
@@ -64,13 +70,34 @@ static int echo(int fd) {
     return n > 0;
 }
 
-int main(void) {
+static void echo_datagrams(int fd) {
+    static char slots[MAX_DATAGRAMS][DATAGRAM_BYTES];
+    static struct sockaddr_in senders[MAX_DATAGRAMS];
+    static struct iovec vectors[MAX_DATAGRAMS];
+    static struct mmsghdr headers[MAX_DATAGRAMS];
+    for (int i = 0; i < MAX_DATAGRAMS; i++) {
+        vectors[i] = (struct iovec){ slots[i], DATAGRAM_BYTES };
+        headers[i].msg_hdr = (struct msghdr){
+            .msg_name = &senders[i], .msg_namelen = sizeof senders[i], .msg_iov = &vectors[i], .msg_iovlen = 1,
+        };
+    }
+    int n = recvmmsg(fd, headers, MAX_DATAGRAMS, 0, NULL);
+    require(n > 0 || errno == EAGAIN, "recvmmsg");
+    for (int i = 0; i < n; i++) vectors[i].iov_len = headers[i].msg_len;
+    for (int sent = 0, r; sent < n; sent += r) {
+        r = sendmmsg(fd, headers + sent, (unsigned)(n - sent), 0);
+        require(r > 0, "sendmmsg");
+    }
+}
+
+int main(int argc, char **argv) {
+    int kind = argc > 1 && !strcmp(argv[1], "-u") ? SOCK_DGRAM : SOCK_STREAM;
     alarm(LIFETIME_S);
     struct rlimit descriptors;
     getrlimit(RLIMIT_NOFILE, &descriptors);
     descriptors.rlim_cur = descriptors.rlim_max;
     setrlimit(RLIMIT_NOFILE, &descriptors);
-    int epoll = epoll_create1(EPOLL_CLOEXEC), listener = listen_on_loopback();
+    int epoll = epoll_create1(EPOLL_CLOEXEC), listener = listen_on_loopback(kind);
     require(epoll >= 0, "epoll_create1");
     watch(epoll, listener);
     for (;;) {
@@ -78,7 +105,8 @@ int main(void) {
         int n = epoll_wait(epoll, events, MAX_EVENTS, -1);
         for (int i = 0; i < n; i++) {
             int fd = events[i].data.fd;
-            if (fd == listener) accept_all(epoll, listener);
+            if (kind == SOCK_DGRAM) echo_datagrams(fd);
+            else if (fd == listener) accept_all(epoll, listener);
             else if (!echo(fd)) close(fd);
         }
     }

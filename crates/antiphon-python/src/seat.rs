@@ -47,6 +47,13 @@ impl<T> Seat<T> {
         self.holder.load(Ordering::Relaxed) == this_thread()
     }
 
+    /// Whether another thread holds the seat.
+    #[inline(always)]
+    pub fn is_elsewhere(&self) -> bool {
+        let holder = self.holder.load(Ordering::Relaxed);
+        holder != FREE && holder != this_thread()
+    }
+
     /// The holder's thread, 0 while the seat is free.
     pub fn holder(&self) -> usize {
         self.holder.load(Ordering::Acquire)

@@ -59,6 +59,8 @@ pub struct EventLoop {
     /// Whether a subclass replaced `time()`: then its clock moves the timers.
     own_clock: AtomicBool,
     running_threadsafe: RunningThreadsafe,
+    /// Handles at rest for threads without the seat.
+    foreign_handles: GilCell<Vec<Owned>>,
     /// The handle that debug mode runs now, for reports.
     current_handle: GilCell<Option<Owned>>,
     slow_callback_seconds: AtomicU64,
@@ -96,6 +98,7 @@ impl EventLoop {
             debug: AtomicBool::new(false),
             own_clock: AtomicBool::new(own_clock),
             running_threadsafe: RunningThreadsafe::default(),
+            foreign_handles: GilCell::new(Vec::new()),
             current_handle: GilCell::new(None),
             slow_callback_seconds: AtomicU64::new(0.1f64.to_bits()),
             task_factory: GilCell::new(None),
@@ -113,6 +116,12 @@ impl EventLoop {
     #[inline(always)]
     pub fn inbox(&self) -> &Inbox<Work> {
         &self.inbox
+    }
+
+    /// Handles at rest for threads without the seat.
+    #[inline(always)]
+    pub fn foreign_handles(&self) -> &GilCell<Vec<Owned>> {
+        &self.foreign_handles
     }
 
     /// Which of `call_soon_threadsafe`'s handles runs now.
@@ -228,6 +237,7 @@ fn close_native(this: &Instance<EventLoop>) -> Result {
         }
         drop((work, watched, buffers, free_handles));
     }
+    drop(this.foreign_handles.take());
     drop(this.signal_pipe.take());
     if let Some(closed) = this.seat.with(|core| core.engine.driver.close()) {
         closed.map_err(|error| os_error(&error))?;

@@ -9,7 +9,7 @@ use pyo3::ffi;
 use super::{Core, EventLoop, schedule};
 use crate::ffi::raise::{os_error, runtime_error};
 use crate::ffi::{HeapType, Instance, Owned, Raised, Result, call, detached, raise};
-use crate::handle::{self, of_work};
+use crate::handle::{self, FreeHandles, of_work};
 use crate::method_noargs;
 use crate::names::{import, names};
 use crate::work::{Kind, Work};
@@ -101,6 +101,9 @@ impl Host for Turns<'_> {
         if self.failure.is_some() {
             return Ok(());
         }
+        let mut surplus = self.this.seat.enter(|core| core.free_handles.shrink());
+        self.this.foreign_handles.with(|list| FreeHandles::take_surplus(list, &mut surplus));
+        drop(surplus);
         let core: *mut Core = self.this.seat.as_ptr();
         // SAFETY: S1: this thread holds the seat. Only the driver and its event buffer are borrowed while the interpreter
         // is released, so that the collector may read the queues meanwhile.

@@ -44,6 +44,8 @@ pub struct Handle {
     repeats: AtomicBool,
     /// Whether it came from `call_soon_threadsafe`, whose `cancel()` waits from 3.14 on ([`finished`]).
     threadsafe: AtomicBool,
+    /// Whether a thread without the seat made it: then it rests where such threads can find it.
+    foreign: AtomicBool,
 }
 
 /// What debug mode keeps of a handle.
@@ -114,12 +116,35 @@ pub fn queue(owner: &Instance<EventLoop>, call: Call) -> Result {
             Ok(handle)
         }
         (None, Some(call)) => {
-            let handle = create(owner, call, 0.0, Handle::type_object())?;
+            let handle = if owner.seat().is_elsewhere() {
+                foreign(owner, call)?
+            } else {
+                create(owner, call, 0.0, Handle::type_object())?
+            };
             owner.push(Work::new(Kind::Handle, handle.clone()));
             Ok(handle)
         }
         (None, None) => unreachable!("the call is taken only together with a handle"),
     }
+}
+
+/// A handle for a thread without the seat: the loop's own list is not its to take from.
+fn foreign(owner: &Instance<EventLoop>, call: Call) -> Result {
+    let rested = owner.foreign_handles().with(Vec::pop);
+    let handle = match rested {
+        Some(handle) => {
+            revive(&handle, owner, call, 0.0);
+            if owner.debug() {
+                remember_origin(&handle)?;
+            }
+            handle
+        }
+        None => create(owner, call, 0.0, Handle::type_object())?,
+    };
+    // SAFETY: made as a handle.
+    let this = unsafe { Instance::<Handle>::from_ptr(handle.as_ptr()) };
+    this.foreign.store(true, Ordering::Relaxed);
+    Ok(handle)
 }
 
 /// Makes a handle for `call` that is not queued: a reader's or writer's.
@@ -150,6 +175,7 @@ fn revive(handle: &Owned, owner: &Instance<EventLoop>, call: Call, when: f64) {
     this.when.store(when.to_bits(), Ordering::Relaxed);
     this.cancelled.store(false, Ordering::Relaxed);
     this.threadsafe.store(false, Ordering::Relaxed);
+    this.foreign.store(false, Ordering::Relaxed);
 }
 
 fn create(owner: &Instance<EventLoop>, call: Call, when: f64, kind: *mut ffi::PyTypeObject) -> Result {
@@ -162,6 +188,7 @@ fn create(owner: &Instance<EventLoop>, call: Call, when: f64, kind: *mut ffi::Py
         cancelled: AtomicBool::new(false),
         repeats: AtomicBool::new(false),
         threadsafe: AtomicBool::new(false),
+        foreign: AtomicBool::new(false),
     };
     // SAFETY: F1; the block is fresh from the allocator and as large as a handle.
     let handle = unsafe {

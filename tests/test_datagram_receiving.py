@@ -76,6 +76,26 @@ async def test_empty_datagram_is_received(loop, endpoints):
     assert await protocol.got(2) == [b"", b"after"]
 
 
+# asyncio receives one datagram of a socket per turn.
+@pytest.mark.loops("antiphon")
+async def test_callbacks_of_a_burst_run_after_it(loop, endpoints):
+    order = []
+
+    class Scheduling(DatagramRecorder):
+        def datagram_received(self, data, addr):
+            order.append(data)
+            loop.call_soon(order.append, b"callback of " + data)
+            super().datagram_received(data, addr)
+
+    transport, protocol = await endpoints.udp(Scheduling)
+    far = endpoints.socket(connect_to=address_of(transport))
+    for number in range(3):
+        far.send(b"%d" % number)
+    await protocol.got(3)
+    await io_barrier(loop)
+    assert order == [b"0", b"1", b"2", b"callback of 0", b"callback of 1", b"callback of 2"]
+
+
 async def test_raising_protocol_is_reported_and_the_transport_goes_on(loop, endpoints, faults):
     class Failing(DatagramRecorder):
         def datagram_received(self, data, addr):

@@ -157,6 +157,22 @@ async def test_datagram_that_is_too_long_is_told_and_the_others_leave(
     assert not transport.is_closing()
 
 
+# asyncio tells it within sendto, as antiphon does outside of a delivery.
+@pytest.mark.loops("antiphon")
+async def test_error_of_a_delivery_is_told_after_it(loop, endpoints):
+    class Answering(DatagramRecorder):
+        def datagram_received(self, data, addr):
+            self.transport.sendto(bytes(70_000), addr)
+            self.note("sent")
+
+    transport, protocol = await endpoints.udp(Answering)
+    endpoints.socket(connect_to=address_of(transport)).send(b"?")
+    await protocol.happened("error_received")
+    assert protocol.events == ["connection_made", "sent", "error_received"]
+    transport.sendto(bytes(70_000), address_of(transport))
+    assert len(protocol.errors) == 2
+
+
 async def test_error_received_may_send_again(loop, endpoints):
     class Retrying(DatagramRecorder):
         def datagram_received(self, data, addr):

@@ -107,6 +107,10 @@ fn get_loop(this: &Instance<Datagram>) -> Result {
     Ok(this.owner.clone())
 }
 
+fn get_socket(this: &Instance<Datagram>) -> Result {
+    Ok(this.socket().unwrap_or_else(Owned::none))
+}
+
 /// `get_extra_info(name, default=None)`.
 fn get_extra_info(this: &Instance<Datagram>, args: Args<'_>) -> Result {
     let names = names();
@@ -239,6 +243,7 @@ fn transport_type() -> HeapType {
             c"get_extra_info(name, default=None): 'socket', 'sockname', 'peername' and what the maker added.",
         )
         .attribute(c"_loop", getter!(get_loop), None, c"The loop.")
+        .attribute(c"_sock", getter!(get_socket), None, c"The socket, None once it is closed.")
 }
 
 /// Makes the type and adds it to the module.

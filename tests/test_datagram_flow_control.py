@@ -3,6 +3,8 @@
 Unix sockets say that there is no room; UDP over loopback drops instead.
 """
 
+import asyncio
+import random
 import socket
 import sys
 
@@ -179,3 +181,32 @@ async def test_blocked_answers_of_a_delivery_wait_in_order(loop, endpoints, tmp_
     far.sendto(b"?", path)
     await protocol.got(1)
     assert await receive(loop, far, 500) == [b"%d" % number for number in range(500)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_both_ways_whatever_is_paused_meanwhile(loop, endpoints, tmp_path, seed):
+    """Two endpoints send bursts to each other, and pause and resume reading at random: nothing is lost or reordered."""
+    chance = random.Random(seed)
+    names = [str(tmp_path / "left"), str(tmp_path / "right")]
+    made = [await endpoints.make(local_addr=name, family=socket.AF_UNIX) for name in names]
+    sent = [[], []]
+    for _ in range(60):
+        for here, (transport, _protocol) in enumerate(made):
+            action = chance.choice(("send", "send", "pause", "resume", "turn"))
+            if action == "pause":
+                transport.pause_reading()
+            elif action == "resume":
+                transport.resume_reading()
+            elif action == "turn":
+                await asyncio.sleep(0)
+            else:
+                for _ in range(chance.choice((1, 2, 40))):
+                    data = b"%d:%d:" % (here, len(sent[here])) + bytes(chance.randrange(2000))
+                    sent[here].append(data)
+                    transport.sendto(data, names[1 - here])
+    for transport, _protocol in made:
+        transport.resume_reading()
+    for here, (_transport, protocol) in enumerate(made):
+        expected = sent[1 - here]
+        assert await protocol.got(len(expected)) == expected
+        assert {sender for _, sender in protocol.datagrams} <= {names[1 - here]}

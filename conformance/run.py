@@ -1,0 +1,218 @@
+"""Runs CPython's own asyncio tests on antiphon and fails if any does not end as expected.
+
+    run.py [--quick] [--module NAME] [--test PATTERN] [--jobs N] RELEASE=PYTHON...
+    run.py --baseline 3 RELEASE=PYTHON...
+
+Each PYTHON is an interpreter that can import antiphon. Its tests are judged by the lists of this
+folder (`lists`, `verdict`); the last line counts as pytest's does. What every test said is kept in
+target/conformance/<release>.json.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import lists
+import suite
+from measure import Measurement, Outcome
+from verdict import Verdict, judge
+
+KEPT = Path(__file__).resolve().parent.parent / "target" / "conformance"
+
+
+def main() -> int:
+    """Runs the command line; returns the exit status."""
+    options = parse_arguments()
+    if not suite.RUNNER.is_dir():
+        print(
+            f"conformance: there is no {suite.RUNNER} beside this clone, which runs CPython's tests"
+        )
+        return 1
+    KEPT.mkdir(parents=True, exist_ok=True)
+    if options.baseline:
+        for release, python in options.interpreters:
+            measure_baseline(release, python, options.baseline, options.jobs)
+        return 0
+    patterns = patterns_of(options)
+    verdicts = {
+        release: run_release(release, python, patterns, options.jobs)
+        for release, python in options.interpreters
+    }
+    print_table(verdicts)
+    return 0 if all(verdict.is_good for verdict in verdicts.values()) else 1
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description="Runs CPython's own asyncio tests on antiphon.", allow_abbrev=False
+    )
+    parser.add_argument("--quick", action="store_true", help="the part that CI runs")
+    parser.add_argument("--module", action="append", default=[], help="such as test_events")
+    parser.add_argument("--test", action="append", default=[], help="a pattern of test ids")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="modules at a time")
+    parser.add_argument(
+        "--baseline",
+        type=int,
+        default=0,
+        metavar="RUNS",
+        help="instead: write down what stock asyncio passes every time",
+    )
+    parser.add_argument("interpreters", nargs="+", type=interpreter, metavar="RELEASE=PYTHON")
+    return parser.parse_args()
+
+
+def interpreter(argument: str) -> tuple[str, str]:
+    """Reads an argument like 3.13=/usr/bin/python3.13."""
+    release, equals, python = argument.partition("=")
+    if not equals or not os.access(python, os.X_OK):
+        raise argparse.ArgumentTypeError(f"{argument!r} is not RELEASE=PYTHON")
+    return release, python
+
+
+def patterns_of(options: argparse.Namespace) -> list[str] | None:
+    """Returns patterns of the tests to run; None for all."""
+    patterns = [f"{module}.*" for module in options.module] + options.test
+    if options.quick and not patterns:
+        return suite.QUICK
+    return patterns or None
+
+
+def run_release(release: str, python: str, patterns: list[str] | None, jobs: int) -> Verdict:
+    """Runs the tests of one interpreter on antiphon, tells what was not expected, and judges."""
+    version = version_of(python)
+    measurement = Measurement(python, release, KEPT / f"work-{release}", jobs, tell)
+    expected = lists.read_expectations(release.removesuffix("t"))
+    begun = time.monotonic()
+    outcomes = measurement.run("antiphon", patterns)
+    second_try = failed_tests(outcomes).difference(expected)
+    # A machine that is busy can fail a test that has a time limit of its own.
+    retried = measurement.run("antiphon", sorted(second_try)) if second_try else {}
+    lucky = {test: outcome for test, outcome in retried.items() if outcome.passed}
+    outcomes |= lucky
+
+    baseline = lists.read_baseline(version)
+    due = baseline
+    if baseline is None:
+        tell(f"no baseline for CPython {version}: stock asyncio is asked about what failed")
+        due = set()
+        baseline = set(outcomes) - failed_tests(outcomes)
+        baseline |= passed_tests(measurement.run("asyncio", sorted(failed_tests(outcomes))))
+    verdict = judge(outcomes, baseline, set(expected), matching(due | set(expected), patterns))
+    keep(release, version, outcomes, verdict)
+    print(f"CPython {version}: {time.monotonic() - begun:.0f} s")
+    print_surprises(verdict, outcomes, expected)
+    for test in sorted(lucky):
+        print(f"  passed on the second try only: {test}")
+    return verdict
+
+
+def measure_baseline(release: str, python: str, runs: int, jobs: int) -> None:
+    """Writes down what stock asyncio passes in every one of some runs."""
+    version = version_of(python)
+    measurement = Measurement(python, release, KEPT / f"work-{release}", jobs, tell)
+    passed = passed_tests(measurement.run("asyncio"))
+    for _ in range(runs - 1):
+        passed &= passed_tests(measurement.run("asyncio"))
+    print(
+        f"{len(passed)} tests pass on stock asyncio: {lists.write_baseline(version, passed, runs)}"
+    )
+
+
+def version_of(python: str) -> str:
+    """Asks an interpreter for its version in full."""
+    command = [python, "-c", "import platform; print(platform.python_version())"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def failed_tests(outcomes: Mapping[str, Outcome]) -> set[str]:
+    """Returns the tests that did not pass."""
+    return {test for test, outcome in outcomes.items() if not outcome.passed}
+
+
+def passed_tests(outcomes: Mapping[str, Outcome]) -> set[str]:
+    """Returns the tests that passed."""
+    return {test for test, outcome in outcomes.items() if outcome.passed}
+
+
+def matching(tests: Iterable[str], patterns: list[str] | None) -> set[str]:
+    """Returns the tests that one of the patterns names; None names all."""
+    if patterns is None:
+        return set(tests)
+    return {test for test in tests if any(fnmatchcase(test, pattern) for pattern in patterns)}
+
+
+def tell(line: str) -> None:
+    """Shows how far the run is."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def keep(release: str, version: str, outcomes: Mapping[str, Outcome], verdict: Verdict) -> None:
+    """Keeps what every test said."""
+    record = {
+        "version": version,
+        "outcomes": {test: asdict(outcome) for test, outcome in sorted(outcomes.items())},
+        "verdict": asdict(verdict),
+    }
+    (KEPT / f"{release}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def print_surprises(
+    verdict: Verdict, outcomes: Mapping[str, Outcome], expected: Mapping[str, str]
+) -> None:
+    """Names every test that did not end as expected."""
+    for test in verdict.unexpected_failures:
+        outcome = outcomes[test]
+        last_line = (outcome.message.strip().splitlines() or [""])[-1]
+        print(f"  UNEXPECTED {outcome.status}: {test}\n      {last_line[:160]}")
+    for test in verdict.unexpected_passes:
+        print(f"  UNEXPECTED pass: {test}\n      was expected to fail: {expected[test]}")
+    for test in verdict.missing:
+        print(f"  did not run: {test}")
+    for test in verdict.unknown:
+        print(f"  listed as expected to fail, but stock asyncio does not pass it: {test}")
+
+
+def print_table(verdicts: Mapping[str, Verdict]) -> None:
+    """Prints one line for each release, and a last one like pytest's."""
+    columns = ("release", "counted", "passed", "expected failures", "unexpected", "not counted")
+    print("\n" + "  ".join(columns))
+    failed = 0
+    for release, verdict in verdicts.items():
+        unexpected = sum(
+            len(tests)
+            for tests in (
+                verdict.unexpected_failures,
+                verdict.unexpected_passes,
+                verdict.missing,
+                verdict.unknown,
+            )
+        )
+        failed += unexpected
+        counted = len(verdict.passed) + len(verdict.expected_failures) + unexpected
+        row = (
+            release,
+            counted,
+            len(verdict.passed),
+            len(verdict.expected_failures),
+            unexpected,
+            len(verdict.uncounted),
+        )
+        print(
+            "  ".join(str(cell).rjust(len(name)) for cell, name in zip(row, columns, strict=True))
+        )
+    passed = sum(len(verdict.passed) for verdict in verdicts.values())
+    expected = sum(len(verdict.expected_failures) for verdict in verdicts.values())
+    text = f"{failed} failed, {passed} passed" if failed else f"{passed} passed"
+    print(text + (f", {expected} xfailed" if expected else ""))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

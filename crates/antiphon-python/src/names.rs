@@ -28,11 +28,11 @@ names! {
     strings {
         accept, addr, address, _attach, buf, buffer_updated, bufsize, cancelled, cast, close, connect,
         connection_lost, connection_made, context, _create_task_slow, data, data_received,
-        datagram_received, default, _detach, done, eof_received, errno, error_received, extra, family,
+        datagram_received, default, _detach, eof_received, errno, error_received, extra, family,
         fileno, get_buffer, get_debug, getpeername, getsockname, gettimeout, high, is_closing, loop_, low,
         msg, n, name, __name__, nbytes, pause_writing, peername, pipe, proto, protocol, recv, recv_into, recvfrom,
-        recvfrom_into, register, resume_writing, send, sendto, server, set_exception, set_result,
-        setblocking, sock, socket, sockname, time, r#type, waiter, when,
+        recvfrom_into, register, resume_writing, send, sendto, server, set_result,
+        setblocking, sock, socket, sockname, time, r#type, waiter,
     }
     imports {
         set_running_loop = "asyncio.events"."_set_running_loop",

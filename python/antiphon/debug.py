@@ -77,9 +77,12 @@ def _describe(
 
 
 #: Since when arguments are shown in debug mode only (they may hold secrets and be long).
-_HIDES_ARGUMENTS = "debug" in inspect.signature(
-    __import__("asyncio.format_helpers", fromlist=["_"])._format_callback_source
-).parameters
+_HIDES_ARGUMENTS = (
+    "debug"
+    in inspect.signature(
+        __import__("asyncio.format_helpers", fromlist=["_"])._format_callback_source
+    ).parameters
+)
 
 
 def callback_source(function: Any, args: tuple[Any, ...], debug: bool) -> str:

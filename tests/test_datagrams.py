@@ -25,6 +25,13 @@ async def test_local_address_is_bound_and_nobody_is_the_peer(loop, endpoints):
     assert transport.is_reading()
 
 
+async def test_transport_is_one_of_asyncios(loop, endpoints):
+    transport, _ = await endpoints.udp()
+    assert isinstance(transport, asyncio.Transport)
+    with pytest.raises(NotImplementedError):
+        transport.write(b"stream data")
+
+
 @pytest.mark.asyncio_lacks(when=sys.version_info < (3, 12), reason="asyncio's was none before 3.12")
 async def test_transport_is_a_datagram_transport(loop, endpoints):
     transport, _ = await endpoints.udp()

@@ -96,7 +96,7 @@ class ChildProcess:
     def pid(self) -> int | None: ...
     def send_signal(self, signum: int, /) -> None: ...
 
-class DatagramTransport(asyncio.DatagramTransport):
+class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
     """One datagram socket."""
 
 class LoopBase(asyncio.AbstractEventLoop, metaclass=ABCMeta):

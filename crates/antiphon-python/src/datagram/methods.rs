@@ -249,8 +249,10 @@ fn transport_type() -> HeapType {
 /// Makes the type and adds it to the module.
 pub fn load(module: &Owned) -> Result<()> {
     if Datagram::type_object().is_null() {
-        let base = &names().datagram_transport_class;
-        set_type(transport_type().build(Some(base), Instance::<Datagram>::PAYLOAD_OFFSET)?);
+        // asyncio's datagram transports are both.
+        let bases =
+            Owned::tuple([names().transport_class.clone(), names().datagram_transport_class.clone()])?;
+        set_type(transport_type().build(Some(&bases), Instance::<Datagram>::PAYLOAD_OFFSET)?);
     }
     crate::add_type(module, c"DatagramTransport", Datagram::type_object())
 }

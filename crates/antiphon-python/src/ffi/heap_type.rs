@@ -151,11 +151,16 @@ impl HeapType {
         self.offset_member(c"__dictoffset__", offset)
     }
 
-    /// Makes the type. `base`: `object` if `None`, else a class whose instances are `payload_offset` bytes long.
+    /// Makes the type. `base`: `object` if `None`, else a class whose instances are `payload_offset` bytes long, or a tuple
+    /// of such classes.
     pub fn build(mut self, base: Option<&Owned>, payload_offset: usize) -> Result<*mut ffi::PyTypeObject> {
         if let Some(base) = base {
-            // SAFETY: the base is a class.
-            let base_size = unsafe { (*base.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize } as usize;
+            // SAFETY: the base is a class, or a tuple of one at least.
+            let base_size = unsafe {
+                let several = ffi::PyTuple_Check(base.as_ptr()) != 0;
+                let class = if several { ffi::PyTuple_GET_ITEM(base.as_ptr(), 0) } else { base.as_ptr() };
+                (*class.cast::<ffi::PyTypeObject>()).tp_basicsize
+            } as usize;
             if base_size != payload_offset {
                 return Err(super::raise::runtime_error(&format!(
                     "antiphon: {} cannot be built: its base class has instances of {base_size} bytes, expected \

@@ -173,6 +173,25 @@ async def test_error_of_a_delivery_is_told_after_it(loop, endpoints):
     assert len(protocol.errors) == 2
 
 
+# In asyncio the exception leaves datagram_received, before it comes to the third datagram.
+@pytest.mark.loops("antiphon")
+def test_what_leaves_the_loop_while_sending_loses_no_datagram(loop, endpoints):
+    class Interrupting(DatagramRecorder):
+        def datagram_received(self, data, addr):
+            for answer in (b"before", bytes(70_000), b"after"):
+                self.transport.sendto(answer, addr)
+
+        def error_received(self, exc):
+            raise KeyboardInterrupt
+
+    transport, _ = loop.run_until_complete(endpoints.udp(Interrupting))
+    far = endpoints.socket(connect_to=address_of(transport))
+    far.send(b"?")
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    assert loop.run_until_complete(receive(loop, far, 2)) == [b"before", b"after"]
+
+
 async def test_error_received_may_send_again(loop, endpoints):
     class Retrying(DatagramRecorder):
         def datagram_received(self, data, addr):

@@ -13,7 +13,7 @@ import logging
 import reprlib
 import sys
 import traceback
-from asyncio import constants, coroutines
+from asyncio import constants, coroutines, format_helpers
 from typing import Any
 
 logger = logging.getLogger("asyncio")
@@ -77,12 +77,7 @@ def _describe(
 
 
 #: Since when arguments are shown in debug mode only (they may hold secrets and be long).
-_HIDES_ARGUMENTS = (
-    "debug"
-    in inspect.signature(
-        __import__("asyncio.format_helpers", fromlist=["_"])._format_callback_source
-    ).parameters
-)
+_HIDES_ARGUMENTS = "debug" in inspect.signature(format_helpers._format_callback_source).parameters
 
 
 def callback_source(function: Any, args: tuple[Any, ...], debug: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, TypeVarTuple, final
 
 from antiphon.server import Server
 from antiphon.spawn import Command
-from antiphon.ssl_bridge import MakeTransport
+from antiphon.tls import MakeTransport, Session
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -62,6 +62,25 @@ class StreamTransport(asyncio.Transport):
     """One connected stream socket."""
 
     def _force_close(self, exc: BaseException | None) -> None: ...
+
+@final
+class TlsTransport(asyncio.Transport):
+    """TLS over another transport."""
+
+    def _force_close(self, exc: BaseException | None) -> None: ...
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+    def get_read_buffer_limits(self) -> tuple[int, int]: ...
+    def get_read_buffer_size(self) -> int: ...
+
+    # For antiphon.start_tls only.
+    def _attach(self, transport: Any) -> None: ...
+    def _begin(self) -> None: ...
+    def _feed(self, data: bytes) -> None: ...
+    def _received(self) -> None: ...
+    def _lower_ended(self) -> bool: ...
+    def _lower_lost(self, exc: BaseException | None) -> None: ...
+    def _pause_lower(self) -> None: ...
+    def _resume_lower(self) -> None: ...
 
 @final
 class ReadPipeTransport(asyncio.ReadTransport):
@@ -213,6 +232,16 @@ class LoopBase(asyncio.AbstractEventLoop, metaclass=ABCMeta):
         extra: dict[str, Any] | None = None,
         server: Server | None = None,
     ) -> asyncio.Transport: ...
+    def _make_tls_transport(
+        self,
+        protocol: asyncio.BaseProtocol,
+        session: Session,
+        waiter: asyncio.Future[None],
+        extra: dict[str, Any],
+        handshake_timeout: float,
+        shutdown_timeout: float,
+        upgrade: bool,
+    ) -> TlsTransport: ...
     def _make_datagram_transport(
         self,
         sock: socket.socket,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from antiphon.arguments import check_not_ssl, check_stream, refuse_before
 from antiphon.happy_eyeballs import interleave_families, staggered_race
 from antiphon.resolve import AddressInfo, Resolve
-from antiphon.ssl_bridge import TlsOptions, requested_tls, wrap
+from antiphon.tls import TlsOptions, requested_tls, wrap
 
 if TYPE_CHECKING:
     import ssl as ssl_module

@@ -28,7 +28,7 @@ from antiphon.datagram import Datagrams
 from antiphon.sendfile import SockSendfile
 from antiphon.serve import Serve
 from antiphon.signals import Signals
-from antiphon.ssl_bridge import StartTls
+from antiphon.start_tls import StartTls
 from antiphon.subprocess import Subprocesses
 from antiphon.tasks import Tasks
 from antiphon.unix import UnixStreams

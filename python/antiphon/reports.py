@@ -8,6 +8,7 @@ Source: CPython Lib/asyncio/selector_events.py, transports.py.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import socket
@@ -66,6 +67,35 @@ def flow_control_failed(
             "protocol": protocol,
         }
     )
+
+
+def tls_failed(
+    loop: Any, transport: Any, protocol: Any, message: str, exception: BaseException
+) -> None:
+    """Report why a TLS transport closes itself, like `transport_failed`; cancellation is no fault."""
+    if not isinstance(exception, asyncio.CancelledError):
+        transport_failed(loop, transport, protocol, message, exception)
+
+
+def eof_answer_ignored() -> None:
+    """Log that a protocol wanted to keep a TLS connection half open."""
+    logger.warning("returning true from eof_received() has no effect when using ssl")
+
+
+def write_to_closed_tls() -> None:
+    """Log one more write to a TLS connection that is gone."""
+    logger.warning("SSL connection is closed")
+
+
+def tls_repr(transport: Any, phase: str, queued: int, lower: Any) -> str:
+    """`repr` of a TLS transport.
+
+    Args:
+        phase: where in its life the connection is.
+        queued: bytes that wait to be encrypted and sent.
+        lower: the transport below, None before it is known.
+    """
+    return f"<{type(transport).__name__} {phase} bufsize={queued} over {lower!r}>"
 
 
 def write_to_lost() -> None:

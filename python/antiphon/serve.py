@@ -29,7 +29,7 @@ from antiphon.arguments import (
 from antiphon.connect import ProtocolFactory
 from antiphon.resolve import AddressInfo, Resolve
 from antiphon.server import Server
-from antiphon.ssl_bridge import accepted_with, requested_tls_of_server
+from antiphon.tls import accepted_with, requested_tls_of_server
 
 if TYPE_CHECKING:
     import ssl as ssl_module

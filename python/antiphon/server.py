@@ -22,7 +22,7 @@ from typing import Any
 from weakref import ref
 
 from antiphon._antiphon import LoopBase
-from antiphon.ssl_bridge import MakeTransport
+from antiphon.tls import MakeTransport
 
 __all__ = ["Server"]
 

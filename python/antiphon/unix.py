@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from antiphon.arguments import refuse_before
 from antiphon.connect import Connect, ProtocolFactory
 from antiphon.server import Server
-from antiphon.ssl_bridge import accepted_with, requested_tls, requested_tls_of_server
+from antiphon.tls import accepted_with, requested_tls, requested_tls_of_server
 
 if TYPE_CHECKING:
     import ssl as ssl_module

@@ -16,6 +16,7 @@
 //! | [`sockaddr`] | socket addresses in the kernel's and in Python's form |
 //! | [`sock`] | the `sock_*` operations as awaitables |
 //! | [`transport`] | stream transports and listeners |
+//! | [`tls`] | TLS transports, over those and others |
 //! | [`pipe`] | pipe transports |
 //! | [`child`] | child processes: started by a thread, reaped by the loop |
 
@@ -31,6 +32,7 @@ mod pipe;
 mod seat;
 mod sock;
 mod sockaddr;
+mod tls;
 mod transport;
 mod work;
 
@@ -53,6 +55,7 @@ fn load(module: &Owned) -> ffi::Result<()> {
     event_loop::load(module)?;
     sock::load(module)?;
     transport::load(module)?;
+    tls::load(module)?;
     datagram::load(module)?;
     pipe::load(module)?;
     child::load(module)

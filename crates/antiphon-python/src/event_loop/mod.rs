@@ -424,6 +424,7 @@ pub fn load(module: &Owned) -> Result<()> {
         let made = run::add_methods(made);
         let made = crate::sock::add_methods(made);
         let made = crate::transport::add_methods(made);
+        let made = crate::tls::add_methods(made);
         let made = crate::pipe::add_methods(made);
         let made = crate::child::add_methods(made);
         let made = crate::datagram::add_methods(made);

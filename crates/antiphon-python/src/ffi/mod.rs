@@ -17,6 +17,7 @@ pub mod call;
 pub mod cell;
 pub mod heap_type;
 pub mod instance;
+pub mod new_bytes;
 pub mod owned;
 pub mod raise;
 
@@ -24,6 +25,7 @@ pub use call::{Args, call, call_method};
 pub use cell::GilCell;
 pub use heap_type::HeapType;
 pub use instance::{Instance, Payload};
+pub use new_bytes::NewBytes;
 pub use owned::Owned;
 pub use raise::{Raised, Result, check, guard, guard_int};
 

@@ -129,6 +129,12 @@ impl Owned {
         self.as_ptr() == unsafe { ffi::Py_None() }
     }
 
+    /// Whether it counts as true.
+    pub fn truth(&self) -> Result<bool> {
+        // SAFETY: F1; the object is alive.
+        super::raise::check(unsafe { ffi::PyObject_IsTrue(self.as_ptr()) }).map(|truth| truth != 0)
+    }
+
     /// Whether the object's type is exactly `kind`.
     #[inline(always)]
     pub fn is_exactly(&self, kind: *mut ffi::PyTypeObject) -> bool {

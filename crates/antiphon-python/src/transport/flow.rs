@@ -67,6 +67,13 @@ impl FlowControl {
         self.is_paused() && len_bytes <= self.low() && self.paused.swap(false, Ordering::Relaxed)
     }
 
+    /// Another layer takes the writer over, which `before` may have asked to pause: it gets its `resume_writing` here.
+    pub fn inherit(&self, before: &Self) {
+        if before.paused.swap(false, Ordering::Relaxed) {
+            self.paused.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// `(low, high)`.
     pub fn limits(&self) -> Result {
         Owned::tuple([Owned::int(self.low() as i64)?, Owned::int(self.high() as i64)?])

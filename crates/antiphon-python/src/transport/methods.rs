@@ -59,7 +59,8 @@ fn is_reading(this: &Instance<Stream>) -> Result {
     Ok(Owned::bool(!is(&this.flags.closing) && !is(&this.flags.paused)))
 }
 
-fn pause_reading(this: &Instance<Stream>) -> Result {
+/// `pause_reading()`.
+pub fn pause_reading(this: &Instance<Stream>) -> Result {
     if !is(&this.flags.closing) && !is(&this.flags.paused) {
         set(&this.flags.paused, true);
         this.stop_reading();
@@ -68,7 +69,8 @@ fn pause_reading(this: &Instance<Stream>) -> Result {
     Ok(Owned::none())
 }
 
-fn resume_reading(this: &Instance<Stream>) -> Result {
+/// `resume_reading()`.
+pub fn resume_reading(this: &Instance<Stream>) -> Result {
     if !is(&this.flags.closing) && is(&this.flags.paused) {
         set(&this.flags.paused, false);
         if is(&this.flags.connected) && !is(&this.flags.eof_received) {
@@ -103,8 +105,7 @@ fn get_protocol(this: &Instance<Stream>) -> Result {
 }
 
 fn set_protocol(this: &Instance<Stream>, protocol: &Owned) -> Result {
-    let protocol = Protocol::new(protocol.clone())?;
-    drop(this.protocol.replace(Some(protocol)));
+    this.set_protocol(Protocol::new(protocol.clone())?);
     Ok(Owned::none())
 }
 

@@ -22,6 +22,7 @@ use crate::ffi::raise::runtime_error;
 use crate::ffi::{Args, HeapType, Instance, Owned, Result};
 use crate::names::names;
 use crate::sockaddr::Address;
+use crate::tls::transport::Tls;
 use crate::work::Kind;
 use crate::{method, method_one};
 use listener::Listener;
@@ -37,6 +38,9 @@ pub fn run(owner: &Instance<EventLoop>, kind: Kind, object: Owned) -> Result<()>
             Kind::Flush => stream.on_flush(),
             _ => stream.advance(),
         };
+    }
+    if let Some(tls) = Instance::<Tls>::downcast(&object) {
+        return tls.run(kind);
     }
     if let Some(datagram) = Instance::<Datagram>::downcast(&object) {
         return crate::datagram::run(datagram, kind);

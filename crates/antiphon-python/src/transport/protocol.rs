@@ -6,14 +6,17 @@ use std::ffi::{c_int, c_void};
 
 use pyo3::ffi;
 
-use crate::ffi::{Owned, Result, check};
+use crate::ffi::{Owned, Raised, Result, check};
 use crate::names::names;
+use crate::tls::transport::TlsRef;
 
 /// How a protocol takes data.
 #[derive(Clone)]
 pub enum Receiver {
     /// `data_received(data)`, bound.
     Data(Owned),
+    /// Another layer of ours, which is fed without Python's help.
+    Layer(TlsRef),
     /// None of them: the lack shows when data comes, as in asyncio.
     Missing,
     /// `get_buffer(sizehint)` and `buffer_updated(nbytes)`, bound.
@@ -40,6 +43,9 @@ impl Protocol {
     /// # Errors
     /// `AttributeError` if it has none.
     pub fn new(object: Owned) -> Result<Self> {
+        if let Some(layer) = TlsRef::new(object.clone()) {
+            return Ok(Self { object, receiver: Receiver::Layer(layer) });
+        }
         // SAFETY: F1; both are alive.
         let buffered = check(unsafe {
             ffi::PyObject_IsInstance(object.as_ptr(), names().buffered_protocol_class.as_ptr())
@@ -65,11 +71,20 @@ impl Protocol {
         Ok(Self { object, receiver })
     }
 
+    /// The layer of ours that this is, if it is one.
+    pub fn layer(&self) -> Option<TlsRef> {
+        match &self.receiver {
+            Receiver::Layer(layer) => Some(layer.clone()),
+            _ => None,
+        }
+    }
+
     /// Visits what this refers to, for the collector.
     pub fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
         let methods: [Option<&Owned>; 2] = match &self.receiver {
             Receiver::Data(method) => [Some(method), None],
             Receiver::Missing => [None, None],
+            Receiver::Layer(layer) => [Some(layer.object()), None],
             Receiver::Buffered { get_buffer, buffer_updated } => [Some(get_buffer), Some(buffer_updated)],
         };
         for reference in [Some(&self.object)].into_iter().chain(methods).flatten() {
@@ -80,5 +95,21 @@ impl Protocol {
             }
         }
         0
+    }
+}
+
+/// Runs `body` in `context`, where the methods of a protocol belong.
+#[inline(always)]
+pub fn in_context<R>(context: &Owned, body: impl FnOnce() -> Result<R>) -> Result<R> {
+    // SAFETY: F1; a context that was entered is left on every path.
+    unsafe {
+        if ffi::PyContext_Enter(context.as_ptr()) != 0 {
+            return Err(Raised);
+        }
+        let result = body();
+        if ffi::PyContext_Exit(context.as_ptr()) != 0 {
+            return Err(Raised);
+        }
+        result
     }
 }

@@ -1,6 +1,7 @@
 //! What waits to be written: whole Python `bytes` objects, and how much of the first one is gone already.
 
 use std::collections::VecDeque;
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
@@ -8,6 +9,7 @@ use std::ptr;
 use pyo3::ffi;
 
 use crate::ffi::{Owned, Raised, Result};
+use crate::names::names;
 
 /// The most buffers that one system call takes; the kernel's own limit (IOV_MAX) is 1024.
 const MOST_BUFFERS: usize = 64;
@@ -32,11 +34,13 @@ pub enum Sent {
     Failed(io::Error),
 }
 
-fn chunk_bytes(chunk: &Owned) -> &[u8] {
-    // SAFETY: chunks are exact `bytes` objects, immutable and alive.
+/// What an exact `bytes` object holds.
+#[inline]
+pub fn bytes_of(chunk: &Owned) -> &[u8] {
+    // SAFETY: exact `bytes` objects are immutable, and alive as long as the reference.
     unsafe {
-        let start = ffi::PyBytes_AsString(chunk.as_ptr()).cast::<u8>();
-        std::slice::from_raw_parts(start, ffi::PyBytes_Size(chunk.as_ptr()) as usize)
+        let start = ffi::PyBytes_AS_STRING(chunk.as_ptr()).cast::<u8>();
+        std::slice::from_raw_parts(start, ffi::Py_SIZE(chunk.as_ptr()) as usize)
     }
 }
 
@@ -56,8 +60,48 @@ impl WriteQueue {
     /// Appends a `bytes` object.
     #[inline]
     pub fn push(&mut self, chunk: Owned) {
-        self.len_bytes += chunk_bytes(&chunk).len();
+        self.len_bytes += bytes_of(&chunk).len();
         self.chunks.push_back(chunk);
+    }
+
+    /// How many chunks wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Bytes of the first chunk that wait; 0 if there is none.
+    #[inline]
+    pub fn first_bytes(&self) -> usize {
+        self.chunks.front().map_or(0, |first| bytes_of(first).len() - self.sent_of_first)
+    }
+
+    /// Takes the first chunk out, and how many bytes of it are gone already.
+    #[inline]
+    pub fn take_first(&mut self) -> Option<(Owned, usize)> {
+        let first = self.chunks.pop_front()?;
+        let sent = std::mem::take(&mut self.sent_of_first);
+        self.len_bytes -= bytes_of(&first).len() - sent;
+        Some((first, sent))
+    }
+
+    /// Puts a chunk back in front, of which `sent` bytes are gone by now.
+    pub fn put_back(&mut self, chunk: Owned, sent: usize) {
+        self.len_bytes += bytes_of(&chunk).len() - sent;
+        self.sent_of_first = sent;
+        self.chunks.push_front(chunk);
+    }
+
+    /// Moves bytes from the front into `joined` until it has `most`. Chunks that are gone go to `done`.
+    pub fn join_into(&mut self, joined: &mut Vec<u8>, most: usize, done: &mut Vec<Owned>) {
+        while let Some(first) = self.chunks.front()
+            && joined.len() < most
+        {
+            let bytes = &bytes_of(first)[self.sent_of_first..];
+            let count = bytes.len().min(most - joined.len());
+            joined.extend_from_slice(&bytes[..count]);
+            self.advance(count, done);
+        }
     }
 
     /// Takes everything out, for the caller to drop.
@@ -94,7 +138,7 @@ impl WriteQueue {
         mut try_some: impl FnMut(&Self, &[u8]) -> io::Result<usize>,
     ) -> Sent {
         while let Some(first) = self.chunks.front() {
-            match try_some(self, chunk_bytes(first)) {
+            match try_some(self, bytes_of(first)) {
                 Ok(count) => self.advance(count, done),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
@@ -110,7 +154,7 @@ impl WriteQueue {
         let mut skipped = self.sent_of_first;
         let count = self.chunks.len().min(MOST_BUFFERS);
         for (buffer, chunk) in buffers.iter_mut().zip(&self.chunks) {
-            let bytes = &chunk_bytes(chunk)[skipped..];
+            let bytes = &bytes_of(chunk)[skipped..];
             skipped = 0;
             *buffer = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         }
@@ -138,7 +182,7 @@ impl WriteQueue {
     fn advance(&mut self, mut count: usize, done: &mut Vec<Owned>) {
         self.len_bytes -= count;
         while let Some(first) = self.chunks.front() {
-            let left = chunk_bytes(first).len() - self.sent_of_first;
+            let left = bytes_of(first).len() - self.sent_of_first;
             if count < left {
                 self.sent_of_first += count;
                 return;
@@ -164,6 +208,12 @@ fn send_one(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
 /// `TypeError` with asyncio's words unless it is `bytes`, `bytearray` or `memoryview`.
 #[inline]
 pub fn frozen(data: &Owned) -> Result {
+    frozen_or(data, c"data argument must be a bytes-like object, not %R")
+}
+
+/// As [`frozen`]; `refusal` are the words of the error, with a place (`%R` or `%U`) for the name of the type.
+#[inline]
+pub fn frozen_or(data: &Owned, refusal: &CStr) -> Result {
     // SAFETY: F1; the type objects are static, the object is alive.
     unsafe {
         if ffi::PyBytes_CheckExact(data.as_ptr()) != 0 {
@@ -175,15 +225,27 @@ pub fn frozen(data: &Owned) -> Result {
         {
             return Owned::from_new(ffi::PyBytes_FromObject(data.as_ptr()));
         }
-        let name = Owned::from_new(ffi::PyObject_GetAttrString(
-            ffi::Py_TYPE(data.as_ptr()).cast(),
-            c"__name__".as_ptr(),
-        ))?;
-        ffi::PyErr_Format(
-            ffi::PyExc_TypeError,
-            c"data argument must be a bytes-like object, not %R".as_ptr(),
-            name.as_ptr(),
-        );
+        let kind = Owned::from_borrowed(ffi::Py_TYPE(data.as_ptr()).cast());
+        let name = kind.attr(&names().__name__)?;
+        ffi::PyErr_Format(ffi::PyExc_TypeError, refusal.as_ptr(), name.as_ptr());
     }
     Err(Raised)
+}
+
+/// Every chunk of an iterable, [`frozen`]; empty ones are left out.
+pub fn freeze_all(chunks: &Owned) -> Result<Vec<Owned>> {
+    // SAFETY: F1; a new reference or null.
+    let iterator = unsafe { Owned::from_new(ffi::PyObject_GetIter(chunks.as_ptr()))? };
+    let mut frozen_chunks = Vec::new();
+    loop {
+        // SAFETY: F1; null without an exception ends the iteration.
+        match unsafe { Owned::from_new(ffi::PyIter_Next(iterator.as_ptr())) } {
+            Ok(chunk) => frozen_chunks.push(frozen(&chunk)?),
+            // SAFETY: F1.
+            Err(Raised) if unsafe { ffi::PyErr_Occurred().is_null() } => break,
+            Err(Raised) => return Err(Raised),
+        }
+    }
+    frozen_chunks.retain(|chunk| !bytes_of(chunk).is_empty());
+    Ok(frozen_chunks)
 }

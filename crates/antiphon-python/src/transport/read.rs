@@ -15,9 +15,12 @@ use super::stream::{Stream, is, set};
 use crate::ffi::raise::{self, os_error_object};
 use crate::ffi::{Instance, Owned, Raised, Result, call, call_method, check};
 use crate::names::names;
+use crate::tls::transport::Tls;
 
 /// The most bytes that one event brings.
 const READ_BYTES: usize = 256 * 1024;
+/// The most for a layer above, which keeps a buffer of this size for each connection.
+const READ_BYTES_FOR_LAYER: usize = 64 * 1024;
 
 /// One receive, again after a signal. `None`: nothing is there.
 fn receive(fd: RawFd, buffer: *mut u8, len: usize) -> io::Result<Option<usize>> {
@@ -50,10 +53,37 @@ impl Instance<Stream> {
         };
         match receiver {
             Receiver::Data(method) => self.read_data(&method),
+            Receiver::Layer(layer) => self.read_for_layer(&layer),
             Receiver::Missing => self.look_for_receiver(),
             Receiver::Buffered { get_buffer, buffer_updated } => {
                 self.read_buffered(&get_buffer, &buffer_updated)
             }
+        }
+    }
+
+    /// Feeds the layer above, which copies what it gets: no object is made.
+    #[inline]
+    fn read_for_layer(&self, layer: &Instance<Tls>) -> Result<()> {
+        let owner = self.owner();
+        let mut buffer = owner.seat().enter(|core| std::mem::take(&mut core.read_buffer));
+        if buffer.capacity() < READ_BYTES {
+            buffer = Vec::with_capacity(READ_BYTES);
+        }
+        let received = receive(self.fd(), buffer.as_mut_ptr(), READ_BYTES_FOR_LAYER);
+        let fed = match &received {
+            Ok(Some(count)) if *count > 0 => {
+                // SAFETY: the kernel has written that many bytes.
+                layer.feed(unsafe { std::slice::from_raw_parts(buffer.as_ptr(), *count) })
+            }
+            _ => Ok(()),
+        };
+        owner.seat().enter(|core| core.read_buffer = buffer);
+        fed?;
+        match received {
+            Ok(None) => Ok(()),
+            Ok(Some(0)) => self.on_eof(),
+            Ok(Some(_)) => layer.received(),
+            Err(error) => self.read_failed(&error),
         }
     }
 
@@ -164,6 +194,13 @@ impl Instance<Stream> {
     /// The peer sent its last byte: the protocol says whether the transport stays open for writing.
     fn on_eof(&self) -> Result<()> {
         set(&self.flags.eof_received, true);
+        if let Some(layer) = self.layer() {
+            if layer.lower_ended()? {
+                self.stop_reading();
+                return Ok(());
+            }
+            return self.close();
+        }
         let Some(protocol) = self.protocol_object() else {
             return Ok(());
         };
@@ -185,10 +222,12 @@ impl Instance<Stream> {
 }
 
 /// A writable buffer, held while bytes are received into it.
-struct Buffer(Box<ffi::Py_buffer>);
+pub struct Buffer(Box<ffi::Py_buffer>);
 
 impl Buffer {
-    fn writable(object: &Owned) -> Result<Self> {
+    /// # Errors
+    /// `TypeError` unless it can be written to.
+    pub fn writable(object: &Owned) -> Result<Self> {
         let mut view = Box::new(ffi::Py_buffer::new());
         // SAFETY: F1; the view is at a stable address and released once.
         let status = unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &mut *view, ffi::PyBUF_WRITABLE) };
@@ -200,11 +239,13 @@ impl Buffer {
         Ok(Self(view))
     }
 
-    fn start(&self) -> *mut u8 {
+    /// Where the memory begins.
+    pub fn start(&self) -> *mut u8 {
         self.0.buf.cast()
     }
 
-    fn len(&self) -> usize {
+    /// Its size in bytes.
+    pub fn len(&self) -> usize {
         self.0.len as usize
     }
 }

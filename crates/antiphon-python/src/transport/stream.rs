@@ -18,15 +18,17 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use pyo3::ffi;
 
 use super::flow::FlowControl;
-use super::protocol::Protocol;
+use super::protocol::{Protocol, in_context};
 use super::queue::WriteQueue;
 use crate::event_loop::EventLoop;
-use crate::ffi::instance::DictionarySlot;
+use crate::ffi::instance::{DictionarySlot, Typed};
 use crate::ffi::raise::{self, os_error};
 use crate::ffi::{GilCell, Instance, Owned, Payload, Raised, Result, call, call_method};
 use crate::io_table::{Direction, Mode};
 use crate::names::{import, names};
 use crate::sockaddr::{Address, set_option};
+use crate::tls::lower::Lower;
+use crate::tls::transport::TlsRef;
 use crate::work::{Kind, Work};
 
 /// High-water mark of a fresh transport, in bytes.
@@ -53,6 +55,8 @@ pub struct Flags {
     pub delivering: AtomicBool,
     /// The kernel took no more; the next flush waits for room.
     pub blocked: AtomicBool,
+    /// The protocol is a layer of ours.
+    pub layered: AtomicBool,
 }
 
 /// Reads a flag.
@@ -156,7 +160,7 @@ pub fn open(owner: &Instance<EventLoop>, parts: Parts) -> Result {
         extra: GilCell::new(parts.extra),
         peer: GilCell::new(peer.map(Box::new)),
         local: GilCell::new(parts.local.map(Box::new)),
-        protocol: GilCell::new(Some(protocol)),
+        protocol: GilCell::new(None),
         context: parts.context,
         server: GilCell::new(None),
         waiter: GilCell::new(parts.waiter),
@@ -168,6 +172,7 @@ pub fn open(owner: &Instance<EventLoop>, parts: Parts) -> Result {
     })?;
     // SAFETY: just made with this payload.
     let this = unsafe { Instance::<Stream>::from_ptr(transport.as_ptr()) };
+    this.set_protocol(protocol);
     let adopted =
         owner.seat().with(|core| core.io.adopt(&mut core.engine.driver, parts.fd, transport.as_ptr()));
     match adopted {
@@ -227,17 +232,28 @@ impl Instance<Stream> {
     /// Runs `body` in the transport's context, where protocol methods belong.
     #[inline(always)]
     pub fn in_context<R>(&self, body: impl FnOnce() -> Result<R>) -> Result<R> {
-        // SAFETY: F1; a context that was entered is left on every path.
-        unsafe {
-            if ffi::PyContext_Enter(self.context.as_ptr()) != 0 {
-                return Err(Raised);
-            }
-            let result = body();
-            if ffi::PyContext_Exit(self.context.as_ptr()) != 0 {
-                return Err(Raised);
-            }
-            result
+        in_context(&self.context, body)
+    }
+
+    /// The layer of ours that the protocol is, if it is one.
+    #[inline]
+    pub fn layer(&self) -> Option<TlsRef> {
+        if !is(&self.flags.layered) {
+            return None;
         }
+        self.protocol.with(|protocol| protocol.as_ref().and_then(Protocol::layer))
+    }
+
+    /// Hands the connection to another protocol.
+    pub fn set_protocol(&self, protocol: Protocol) {
+        let layer = protocol.layer();
+        set(&self.flags.layered, layer.is_some());
+        if let Some(layer) = layer {
+            // SAFETY: this is a stream.
+            layer.attach(Lower::Stream(unsafe { Typed::new_unchecked(self.owned()) }));
+            layer.flow.inherit(&self.flow);
+        }
+        drop(self.protocol.replace(Some(protocol)));
     }
 
     /// The life's next step: its beginning, or its end.
@@ -253,7 +269,9 @@ impl Instance<Stream> {
 
     fn begin(&self) -> Result<()> {
         let mut outcome = Ok(());
-        if let Some(protocol) = self.protocol_object() {
+        if let Some(layer) = self.layer() {
+            outcome = layer.lower_made();
+        } else if let Some(protocol) = self.protocol_object() {
             let called =
                 self.in_context(|| call_method(&protocol, &names().connection_made, [&self.owned()]));
             if let Err(Raised) = called {
@@ -339,6 +357,10 @@ impl Instance<Stream> {
         }
         set(&self.flags.closing, true);
         self.stop_reading();
+        if is(&self.flags.layered) && !is(&self.flags.blocked) {
+            // What the layer holds was written before this.
+            self.flush_now()?;
+        }
         if self.queue.with(|queue| queue.is_empty()) {
             self.end(None);
             return Ok(());
@@ -367,9 +389,12 @@ impl Instance<Stream> {
 
     fn call_connection_lost(&self) -> Result<()> {
         let loss = self.loss.take().unwrap_or_else(Owned::none);
+        let layer = self.layer();
         let protocol = self.protocol.take().map(|protocol| protocol.object);
         let mut outcome = Ok(());
-        if let Some(protocol) = &protocol {
+        if let Some(layer) = layer {
+            outcome = layer.lower_lost(if loss.is_none() { None } else { Some(loss) });
+        } else if let Some(protocol) = &protocol {
             let called = self.in_context(|| call_method(protocol, &names().connection_lost, [&loss]));
             if let Err(Raised) = called {
                 outcome = self.report_callback(protocol, "connection_lost");

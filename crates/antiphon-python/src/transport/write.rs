@@ -9,13 +9,11 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use pyo3::ffi;
-
 use super::flow::tell_writer;
-use super::queue::{Sent, frozen};
+use super::queue::{Sent, bytes_of, freeze_all, frozen};
 use super::stream::{FORGIVEN_WRITES, Stream, is, set};
 use crate::ffi::raise::{os_error_object, runtime_error};
-use crate::ffi::{Args, Instance, Owned, Raised, Result, call};
+use crate::ffi::{Args, Instance, Owned, Result, call};
 use crate::io_table::{Direction, Mode};
 use crate::names::{import, names};
 use crate::work::{Kind, Work};
@@ -26,8 +24,7 @@ impl Instance<Stream> {
     pub fn write(&self, data: &Owned) -> Result<()> {
         let chunk = frozen(data)?;
         self.check_writable("write")?;
-        // SAFETY: an exact `bytes` object.
-        if unsafe { ffi::PyBytes_Size(chunk.as_ptr()) } == 0 {
+        if bytes_of(&chunk).is_empty() {
             return Ok(());
         }
         if self.lost.load(Ordering::Relaxed) > 0 {
@@ -91,18 +88,34 @@ impl Instance<Stream> {
 
     /// Sends what is queued now.
     pub fn flush_now(&self) -> Result<()> {
-        if self.fd() < 0 || self.lost.load(Ordering::Relaxed) > 0 {
-            return Ok(());
+        loop {
+            let fd = self.fd();
+            if fd < 0 || self.lost.load(Ordering::Relaxed) > 0 {
+                return Ok(());
+            }
+            let mut done = Vec::new();
+            let sent = self.queue.with(|queue| queue.send(fd, &mut done));
+            drop(done);
+            match sent {
+                Sent::All if self.refill()? => {}
+                Sent::All => return self.drained(),
+                Sent::Blocked => return self.wait_for_room(),
+                Sent::Failed(error) => return self.write_failed(&error),
+            }
         }
-        let fd = self.fd();
-        let mut done = Vec::new();
-        let sent = self.queue.with(|queue| queue.send(fd, &mut done));
-        drop(done);
-        match sent {
-            Sent::All => self.drained(),
-            Sent::Blocked => self.wait_for_room(),
-            Sent::Failed(error) => self.write_failed(&error),
-        }
+    }
+
+    /// Takes more from the layer above, which makes it only when it can be sent. Whether there was any.
+    #[inline]
+    fn refill(&self) -> Result<bool> {
+        let Some(layer) = self.layer() else {
+            return Ok(false);
+        };
+        let Some(chunk) = layer.pull()? else {
+            return Ok(false);
+        };
+        self.queue.with(|queue| queue.push(chunk));
+        Ok(true)
     }
 
     fn wait_for_room(&self) -> Result<()> {
@@ -152,11 +165,17 @@ impl Instance<Stream> {
     }
 
     fn maybe_pause_protocol(&self) -> Result<()> {
+        if is(&self.flags.layered) {
+            return Ok(());
+        }
         let queued = self.queue.with(|queue| queue.len_bytes());
         if self.flow.must_pause(queued) { self.tell_protocol(&names().pause_writing) } else { Ok(()) }
     }
 
     fn maybe_resume_protocol(&self) -> Result<()> {
+        if let Some(layer) = self.layer() {
+            return layer.progressed();
+        }
         let queued = self.queue.with(|queue| queue.len_bytes());
         if self.flow.must_resume(queued) { self.tell_protocol(&names().resume_writing) } else { Ok(()) }
     }
@@ -198,28 +217,15 @@ impl Instance<Stream> {
     pub fn writelines(&self, chunks: &Owned) -> Result<()> {
         // Before 3.12 it joined the chunks and called write().
         self.check_writable(if cfg!(Py_3_12) { "writelines" } else { "write" })?;
-        // SAFETY: F1; a new reference or null.
-        let iterator = unsafe { Owned::from_new(ffi::PyObject_GetIter(chunks.as_ptr()))? };
-        let mut frozen_chunks = Vec::new();
-        loop {
-            // SAFETY: F1; null without an exception ends the iteration.
-            match unsafe { Owned::from_new(ffi::PyIter_Next(iterator.as_ptr())) } {
-                Ok(chunk) => frozen_chunks.push(frozen(&chunk)?),
-                // SAFETY: F1.
-                Err(Raised) if unsafe { ffi::PyErr_Occurred().is_null() } => break,
-                Err(Raised) => return Err(Raised),
-            }
-        }
-        // SAFETY: exact `bytes` objects.
-        frozen_chunks.retain(|chunk| unsafe { ffi::PyBytes_Size(chunk.as_ptr()) } > 0);
-        if frozen_chunks.is_empty() {
+        let chunks = freeze_all(chunks)?;
+        if chunks.is_empty() {
             return Ok(());
         }
         if self.lost.load(Ordering::Relaxed) > 0 {
             return self.write_to_lost();
         }
         let len_bytes = self.queue.with(|queue| {
-            frozen_chunks.into_iter().for_each(|chunk| queue.push(chunk));
+            chunks.into_iter().for_each(|chunk| queue.push(chunk));
             queue.len_bytes()
         });
         self.written(len_bytes)

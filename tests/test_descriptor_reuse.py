@@ -249,3 +249,35 @@ async def test_churn_of_connections_mixes_nothing_up(loop):
     server.close()
     await server.wait_closed()
     await io_barrier(loop)
+
+
+# asyncio refuses the second transport, since the first one still holds the number in its table.
+@pytest.mark.loops("antiphon")
+@pytest.mark.parametrize("watched", [False, True], ids=["unknown", "transport"])
+async def test_socket_closed_behind_its_transport_gives_its_successor_nothing(loop, watched):
+    """The double close that let one connection's bytes reach another in a loop once."""
+    near, far = stream_pair()
+    number = near.fileno()
+    transport, recorder = await connect_recorder(loop, near)
+    # Not through the transport: it still believes that the number is its own.
+    near.close()
+    other, other_far = pair_at(number)
+    if watched:
+        second, second_recorder = await connect_recorder(loop, other)
+    transport.write(b"secret of the first connection")
+    other_far.send(b"word for the second one")
+    if watched:
+        second.write(b"answer of the second")
+        assert await loop.sock_recv(other_far, 100) == b"answer of the second"
+        assert await second_recorder.received(23) == b"word for the second one"
+    await recorder.happened("connection_lost")
+    with pytest.raises(BlockingIOError):
+        other_far.recv(100)
+    assert recorder.data == b""
+    # The number is the successor's to close, and the first transport has left it open.
+    os.fstat(number)
+    if watched:
+        second.close()
+        await second_recorder.happened("connection_lost")
+    for sock in (other, other_far, far):
+        sock.close()

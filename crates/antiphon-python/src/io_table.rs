@@ -180,6 +180,13 @@ impl IoTable {
         Some(unsafe { Owned::from_borrowed(transport.0) })
     }
 
+    /// Whether `fd` belongs to that very transport.
+    #[inline]
+    pub fn belongs(&self, fd: RawFd, transport: *mut pyo3::ffi::PyObject) -> bool {
+        let entry = usize::try_from(fd).ok().and_then(|place| self.entries.get(place));
+        entry.is_some_and(|entry| entry.transport.as_ref().is_some_and(|borrowed| borrowed.0 == transport))
+    }
+
     /// Forgets `fd`, which its transport is about to close: nothing that is in flight can reach the next owner.
     pub fn release(&mut self, driver: &mut impl Driver, fd: RawFd) -> [Option<Owned>; 2] {
         let Some(entry) = self.known(fd) else {

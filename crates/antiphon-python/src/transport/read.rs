@@ -69,7 +69,7 @@ impl Instance<Stream> {
         if buffer.capacity() < READ_BYTES {
             buffer = Vec::with_capacity(READ_BYTES);
         }
-        let received = receive(self.fd(), buffer.as_mut_ptr(), READ_BYTES_FOR_LAYER);
+        let received = receive(self.descriptor(), buffer.as_mut_ptr(), READ_BYTES_FOR_LAYER);
         let fed = match &received {
             Ok(Some(count)) if *count > 0 => {
                 // SAFETY: the kernel has written that many bytes.
@@ -107,7 +107,7 @@ impl Instance<Stream> {
         if buffer.capacity() < READ_BYTES {
             buffer = Vec::with_capacity(READ_BYTES);
         }
-        let received = receive(self.fd(), buffer.as_mut_ptr(), READ_BYTES);
+        let received = receive(self.descriptor(), buffer.as_mut_ptr(), READ_BYTES);
         let data = match &received {
             Ok(Some(count)) if *count > 0 => {
                 // SAFETY: the kernel has written that many bytes.
@@ -176,7 +176,7 @@ impl Instance<Stream> {
             Ok(buffer) => buffer,
             Err(Raised) => return self.protocol_raised("Fatal read error on socket transport"),
         };
-        let received = receive(self.fd(), buffer.start(), buffer.len());
+        let received = receive(self.descriptor(), buffer.start(), buffer.len());
         drop(buffer);
         let count = match received {
             Ok(None) => return Ok(()),

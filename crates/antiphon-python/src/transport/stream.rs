@@ -55,6 +55,8 @@ pub struct Flags {
     pub delivering: AtomicBool,
     /// The kernel took no more; the next flush waits for room.
     pub blocked: AtomicBool,
+    /// The loop's table gave the descriptor back, so it is this transport's to close.
+    pub released: AtomicBool,
     /// The protocol is a layer of ours.
     pub layered: AtomicBool,
 }
@@ -304,7 +306,7 @@ impl Instance<Stream> {
 
     /// Asks it for none.
     pub fn stop_reading(&self) {
-        if self.fd() >= 0 {
+        if self.is_registered() {
             self.owner().unwatch(self.fd(), Direction::Read);
         }
     }
@@ -380,9 +382,12 @@ impl Instance<Stream> {
 
     /// Leaves the loop's table of descriptors: from here on no event reaches this transport (C1).
     pub fn release(&self) {
-        let fd = self.fd();
-        if fd >= 0 {
+        if self.is_registered() {
+            let fd = self.fd();
             let released = self.owner().seat().with(|core| core.io.release(&mut core.engine.driver, fd));
+            if released.is_some() {
+                set(&self.flags.released, true);
+            }
             drop(released);
         }
     }
@@ -421,7 +426,7 @@ impl Instance<Stream> {
         if fd < 0 {
             return;
         }
-        if self.local.with(|local| local.is_none()) {
+        if is(&self.flags.released) && self.local.with(|local| local.is_none()) {
             let local = Address::local(fd).ok().map(Box::new);
             drop(self.local.replace(local));
         }
@@ -432,10 +437,12 @@ impl Instance<Stream> {
                     raise::write_unraisable(Some(&socket));
                 }
             }
-            // SAFETY: the transport owns the descriptor, and gave its number up above.
-            None => unsafe {
+            // SAFETY: the transport owns the descriptor, and gave its number up above. One that was never released
+            // belongs to another transport by now, for somebody closed it under this one (C2).
+            None if is(&self.flags.released) => unsafe {
                 libc::close(fd);
             },
+            None => {}
         }
     }
 

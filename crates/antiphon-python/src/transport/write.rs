@@ -89,10 +89,10 @@ impl Instance<Stream> {
     /// Sends what is queued now.
     pub fn flush_now(&self) -> Result<()> {
         loop {
-            let fd = self.fd();
-            if fd < 0 || self.lost.load(Ordering::Relaxed) > 0 {
+            if self.fd() < 0 || self.lost.load(Ordering::Relaxed) > 0 {
                 return Ok(());
             }
+            let fd = self.descriptor();
             let mut done = Vec::new();
             let sent = self.queue.with(|queue| queue.send(fd, &mut done));
             drop(done);
@@ -144,7 +144,9 @@ impl Instance<Stream> {
     fn drained(&self) -> Result<()> {
         if is(&self.flags.blocked) {
             set(&self.flags.blocked, false);
-            self.owner().unwatch(self.fd(), Direction::Write);
+            if self.is_registered() {
+                self.owner().unwatch(self.fd(), Direction::Write);
+            }
         }
         self.maybe_resume_protocol()?;
         // The protocol may have written again when it was resumed.
@@ -161,7 +163,7 @@ impl Instance<Stream> {
 
     fn shut_down_writing(&self) {
         // SAFETY: takes two integers. A peer that is gone already is no error of ours: reading will tell.
-        unsafe { libc::shutdown(self.fd(), libc::SHUT_WR) };
+        unsafe { libc::shutdown(self.descriptor(), libc::SHUT_WR) };
     }
 
     fn maybe_pause_protocol(&self) -> Result<()> {

@@ -13,6 +13,7 @@
 //! - **F3 no Python inside a cell**: nothing that can run Python code (a call, an allocation of a collected object, the
 //!   drop of a reference) happens inside [`GilCell::with`].
 
+pub mod bytes;
 pub mod call;
 pub mod cell;
 pub mod heap_type;

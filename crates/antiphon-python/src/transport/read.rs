@@ -7,11 +7,13 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::atomic::Ordering;
 
 use pyo3::ffi;
 
 use super::protocol::Receiver;
 use super::stream::{Stream, is, set};
+use crate::ffi::bytes::Room;
 use crate::ffi::raise::{self, os_error_object};
 use crate::ffi::{Instance, Owned, Raised, Result, call, call_method, check};
 use crate::names::names;
@@ -21,6 +23,21 @@ use crate::tls::transport::Tls;
 const READ_BYTES: usize = 256 * 1024;
 /// The most for a layer above, which keeps a buffer of this size for each connection.
 const READ_BYTES_FOR_LAYER: usize = 64 * 1024;
+
+/// From so many bytes on, a copy costs more than making room in advance.
+const LARGE_BYTES: usize = 8 * 1024;
+
+/// What a receive came to.
+enum Received {
+    /// Bytes, as a `bytes` object.
+    Data(Owned),
+    /// Nothing is there.
+    Nothing,
+    /// The peer has sent its last byte.
+    End,
+    /// The connection is broken.
+    Failed(io::Error),
+}
 
 /// One receive, again after a signal. `None`: nothing is there.
 fn receive(fd: RawFd, buffer: *mut u8, len: usize) -> io::Result<Option<usize>> {
@@ -101,32 +118,69 @@ impl Instance<Stream> {
 
     #[inline]
     fn read_data(&self, method: &Owned) -> Result<()> {
-        // The buffer leaves the core meanwhile: making a bytes object may run the collector.
-        let owner = self.owner();
-        let mut buffer = owner.seat().enter(|core| std::mem::take(&mut core.read_buffer));
-        if buffer.capacity() < READ_BYTES {
-            buffer = Vec::with_capacity(READ_BYTES);
-        }
-        let received = receive(self.descriptor(), buffer.as_mut_ptr(), READ_BYTES);
-        let data = match &received {
-            Ok(Some(count)) if *count > 0 => {
-                // SAFETY: the kernel has written that many bytes.
-                Some(Owned::bytes(unsafe { std::slice::from_raw_parts(buffer.as_ptr(), *count) }))
-            }
-            _ => None,
-        };
-        owner.seat().enter(|core| core.read_buffer = buffer);
-        let data = match (received, data) {
-            (Ok(None), _) => return Ok(()),
-            (Ok(Some(_)), Some(data)) => data?,
-            (Ok(Some(_)), None) => return self.on_eof(),
-            (Err(error), _) => return self.read_failed(&error),
+        let expected = self.expected_bytes.load(Ordering::Relaxed);
+        let received = if expected == 0 { self.receive_small() } else { self.receive_large(expected) };
+        let data = match received? {
+            Received::Data(data) => data,
+            Received::Nothing => return Ok(()),
+            Received::End => return self.on_eof(),
+            Received::Failed(error) => return self.read_failed(&error),
         };
         set(&self.flags.delivering, true);
         let outcome = self.in_context(|| call(method, [&data]));
         set(&self.flags.delivering, false);
         drop(data);
         self.delivered(outcome, "Fatal error: protocol.data_received() call failed.")
+    }
+
+    /// Receives into the loop's buffer and copies out what came.
+    #[inline]
+    fn receive_small(&self) -> Result<Received> {
+        // The buffer leaves the core meanwhile: making a bytes object may run the collector.
+        let owner = self.owner();
+        let mut buffer = owner.seat().enter(|core| std::mem::take(&mut core.read_buffer));
+        if buffer.capacity() < READ_BYTES {
+            buffer = Vec::with_capacity(READ_BYTES);
+        }
+        let received = match receive(self.descriptor(), buffer.as_mut_ptr(), READ_BYTES) {
+            Ok(None) => Ok(Received::Nothing),
+            Ok(Some(0)) => Ok(Received::End),
+            Ok(Some(count)) => {
+                if count >= LARGE_BYTES {
+                    self.expect(count.next_power_of_two());
+                }
+                // SAFETY: the kernel has written that many bytes.
+                Owned::bytes(unsafe { std::slice::from_raw_parts(buffer.as_ptr(), count) })
+                    .map(Received::Data)
+            }
+            Err(error) => Ok(Received::Failed(error)),
+        };
+        owner.seat().enter(|core| core.read_buffer = buffer);
+        received
+    }
+
+    /// Receives into an object of the expected size. The expectation follows what comes.
+    fn receive_large(&self, expected: usize) -> Result<Received> {
+        let mut room = Room::new(expected)?;
+        let received = receive(self.descriptor(), room.start(), expected);
+        let count = match received {
+            Ok(None) => return Ok(Received::Nothing),
+            Ok(Some(0)) => return Ok(Received::End),
+            Ok(Some(count)) => count,
+            Err(error) => return Ok(Received::Failed(error)),
+        };
+        if count == expected {
+            self.expect(2 * expected);
+        } else if count < LARGE_BYTES {
+            self.expect(0);
+        } else if count < expected / 4 {
+            self.expect(count.next_power_of_two());
+        }
+        room.finish(count).map(Received::Data)
+    }
+
+    fn expect(&self, bytes: usize) {
+        self.expected_bytes.store(bytes.min(READ_BYTES), Ordering::Relaxed);
     }
 
     /// After a protocol method took data: reports its failure, sends what it wrote.

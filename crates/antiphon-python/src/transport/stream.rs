@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use pyo3::ffi;
 
@@ -99,6 +99,8 @@ pub struct Stream {
     pub flow: FlowControl,
     /// 0 while the connection stands; then 1 and one more for every write to it.
     pub lost: AtomicU32,
+    /// How much the next read is expected to bring, in bytes; 0: little, by way of the loop's buffer.
+    pub expected_bytes: AtomicUsize,
     /// The other bits.
     pub flags: Flags,
 }
@@ -170,6 +172,7 @@ pub fn open(owner: &Instance<EventLoop>, parts: Parts) -> Result {
         queue: GilCell::new(WriteQueue::default()),
         flow: FlowControl::new(DEFAULT_HIGH),
         lost: AtomicU32::new(0),
+        expected_bytes: AtomicUsize::new(0),
         flags: Flags::default(),
     })?;
     // SAFETY: just made with this payload.

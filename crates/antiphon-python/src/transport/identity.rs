@@ -40,10 +40,7 @@ impl Instance<Stream> {
     #[inline]
     pub fn is_registered(&self) -> bool {
         let fd = self.fd();
-        fd >= 0
-            && self.owner().seat().with(|core| core.io.belongs(fd, self.as_ptr())).unwrap_or_else(|| {
-                // Another thread drives the loop: the table is its, and this answer is as good as it gets.
-                true
-            })
+        // While another thread drives the loop the table is its, and true is as good an answer as it gets.
+        fd >= 0 && self.owner().seat().with(|core| core.io.belongs(fd, self.as_ptr())).unwrap_or(true)
     }
 }

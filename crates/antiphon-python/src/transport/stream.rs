@@ -434,18 +434,14 @@ impl Instance<Stream> {
             drop(self.local.replace(local));
         }
         self.fd.store(-1, Ordering::Relaxed);
-        match self.socket.take() {
-            Some(socket) => {
-                if call_method(&socket, &names().close, []).is_err() {
-                    raise::write_unraisable(Some(&socket));
-                }
+        if let Some(socket) = self.socket.take() {
+            if call_method(&socket, &names().close, []).is_err() {
+                raise::write_unraisable(Some(&socket));
             }
-            // SAFETY: the transport owns the descriptor, and gave its number up above. One that was never released
-            // belongs to another transport by now, for somebody closed it under this one (C2).
-            None if is(&self.flags.released) => unsafe {
-                libc::close(fd);
-            },
-            None => {}
+        } else if is(&self.flags.released) {
+            // One that was never released belongs to another transport by now: somebody closed it under this one (C2).
+            // SAFETY: the transport owns the descriptor, and gave its number up above.
+            unsafe { libc::close(fd) };
         }
     }
 

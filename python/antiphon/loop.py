@@ -25,7 +25,7 @@ from weakref import WeakSet
 from antiphon import debug, forking, reports
 from antiphon.asyncgens import AsyncGens
 from antiphon.datagram import Datagrams
-from antiphon.sendfile import SockSendfile
+from antiphon.sendfile_transport import Sendfile
 from antiphon.serve import Serve
 from antiphon.signals import Signals
 from antiphon.start_tls import StartTls
@@ -49,7 +49,7 @@ class Loop(
     UnixStreams,
     Datagrams,
     StartTls,
-    SockSendfile,
+    Sendfile,
     Subprocesses,
     Signals,
     asyncio.AbstractEventLoop,

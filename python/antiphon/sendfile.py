@@ -15,12 +15,14 @@ import socket
 import sys
 from asyncio import constants
 from asyncio.exceptions import SendfileNotAvailableError
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from antiphon.arguments import check_not_ssl
 from antiphon.executor import Executor
 
-__all__ = ["SockSendfile"]
+__all__ = ["SockSendfile", "check_file_arguments"]
 
 # Linux sends at most 2 GiB a call; on 32-bit machines a larger number would not fit the C type.
 _MOST_BYTES_PER_CALL = sys.maxsize // 2 + 1
@@ -61,18 +63,40 @@ class SockSendfile(Executor):
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
         check_not_ssl(sock)
-        _check_arguments(sock, file, offset, count)
+        if sock.type != socket.SOCK_STREAM:
+            raise ValueError("only SOCK_STREAM type sockets are supported")
+        check_file_arguments(file, offset, count)
         try:
-            return await self._sendfile_by_kernel(sock, _regular_fileno(file), offset, count)
+            return await self._sendfile_by_kernel(
+                sock, partial(self._wait_until_writable, sock), file, offset, count
+            )
         except SendfileNotAvailableError:
             if not fallback:
                 raise
         return await self._sendfile_by_hand(sock, file, offset, count)
 
     async def _sendfile_by_kernel(
-        self, sock: socket.socket, file_fd: int, offset: int, count: int | None
+        self,
+        sock: Any,
+        wait_until_writable: Callable[[], Awaitable[None]],
+        file: Any,
+        offset: int,
+        count: int | None,
     ) -> int:
-        """Lets the kernel copy, as much at a time as the socket takes."""
+        """Lets the kernel copy, as much at a time as the socket takes.
+
+        Args:
+            sock: whatever has the descriptor to write to.
+            wait_until_writable: waits until that takes more.
+            file, offset, count: see `sock_sendfile`.
+
+        Returns:
+            How many bytes were sent.
+
+        Raises:
+            asyncio.SendfileNotAvailableError: the kernel cannot; nothing was sent.
+        """
+        file_fd = _regular_fileno(file)
         remaining = count if count is not None else os.fstat(file_fd).st_size
         sent_in_all = 0
         try:
@@ -86,7 +110,7 @@ class SockSendfile(Executor):
                         remaining -= sent
                 # Even a socket that took everything: a fast reader must not keep the loop busy.
                 if remaining > 0:
-                    await self._wait_until_writable(sock)
+                    await wait_until_writable()
             return sent_in_all
         except SendfileNotAvailableError:
             file_fd = -1  # untouched, and perhaps of a kind that has no position
@@ -145,9 +169,7 @@ def _regular_fileno(file: Any) -> int:
     return fileno
 
 
-def _send_part(
-    sock: socket.socket, file_fd: int, offset: int, most: int, is_under_way: bool
-) -> int | None:
+def _send_part(sock: Any, file_fd: int, offset: int, most: int, is_under_way: bool) -> int | None:
     """Lets the kernel copy a part of a file.
 
     Args:
@@ -173,12 +195,10 @@ def _send_part(
         raise
 
 
-def _check_arguments(sock: socket.socket, file: Any, offset: Any, count: Any) -> None:
-    """Refuses text files, datagram sockets and numbers that are none or negative."""
+def check_file_arguments(file: Any, offset: Any, count: Any) -> None:
+    """Refuses text files and numbers that are none or negative."""
     if "b" not in getattr(file, "mode", "b"):
         raise ValueError("file should be opened in binary mode")
-    if sock.type != socket.SOCK_STREAM:
-        raise ValueError("only SOCK_STREAM type sockets are supported")
     if count is not None:
         if not isinstance(count, int):
             raise TypeError(f"count must be a positive integer (got {count!r})")

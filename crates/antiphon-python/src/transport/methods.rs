@@ -113,6 +113,23 @@ fn start_tls_compatible(_: &Instance<Stream>) -> Result {
     Ok(Owned::bool(true))
 }
 
+fn protocol_paused(this: &Instance<Stream>) -> Result {
+    Ok(Owned::bool(this.flow.is_paused()))
+}
+
+fn lend(this: &Instance<Stream>, future: &Owned) -> Result {
+    none(this.lend(future))
+}
+
+fn wait_writable(this: &Instance<Stream>, future: &Owned) -> Result {
+    none(this.wait_writable(future))
+}
+
+fn take_back(this: &Instance<Stream>) -> Result {
+    this.take_back();
+    Ok(Owned::none())
+}
+
 fn get_loop(this: &Instance<Stream>) -> Result {
     Ok(this.owner_object().clone())
 }
@@ -333,6 +350,10 @@ pub fn load(module: &Owned) -> Result<()> {
                 method!(c"get_extra_info", get_extra_info),
                 c"get_extra_info(name, default=None): 'socket', 'sockname', 'peername' and what the maker added.",
             )
+            .method_one(c"_lend", method_one!(lend), c"Write nothing more; tell when all is sent.")
+            .method_one(c"_wait_writable", method_one!(wait_writable), c"Tell the borrower when there is room.")
+            .method_noargs(c"_take_back", method_noargs!(take_back), c"Write again.")
+            .attribute(c"_protocol_paused", getter!(protocol_paused), None, c"Whether `pause_writing` was called.")
             .attribute(c"_loop", getter!(get_loop), None, c"The loop.")
             .attribute(
                 c"_start_tls_compatible",

@@ -1,11 +1,12 @@
 //! Transports and listeners: what runs per packet and per connection on stream sockets.
 //!
 //! [`stream`] has a transport's state and life, [`read`] and [`write`] its two directions, [`queue`] what waits to be
-//! written, [`flow`] the marks on it, [`protocol`] the user's half, [`methods`] what Python sees, [`listener`] the
-//! accepting side.
+//! written, [`flow`] the marks on it, [`protocol`] the user's half, [`methods`] what Python sees, [`identity`] whose the
+//! descriptor is, [`lend`] the socket in other hands, [`listener`] the accepting side.
 
 pub mod flow;
 pub mod identity;
+pub mod lend;
 pub mod listener;
 pub mod methods;
 pub mod protocol;

@@ -59,6 +59,8 @@ pub struct Flags {
     pub released: AtomicBool,
     /// The protocol is a layer of ours.
     pub layered: AtomicBool,
+    /// Somebody else writes to the socket.
+    pub lent: AtomicBool,
 }
 
 /// Reads a flag.
@@ -93,6 +95,8 @@ pub struct Stream {
     waiter: GilCell<Option<Owned>>,
     /// Why the connection was lost, between the loss and `connection_lost`.
     loss: GilCell<Option<Owned>>,
+    /// A future of whom the socket is lent to.
+    pub borrower: GilCell<Option<Owned>>,
     /// Bytes to send.
     pub queue: GilCell<WriteQueue>,
     /// When the protocol is asked to pause writing.
@@ -169,6 +173,7 @@ pub fn open(owner: &Instance<EventLoop>, parts: Parts) -> Result {
         server: GilCell::new(None),
         waiter: GilCell::new(parts.waiter),
         loss: GilCell::new(None),
+        borrower: GilCell::new(None),
         queue: GilCell::new(WriteQueue::default()),
         flow: FlowControl::new(DEFAULT_HIGH),
         lost: AtomicU32::new(0),
@@ -401,7 +406,7 @@ impl Instance<Stream> {
         let protocol = self.protocol.take().map(|protocol| protocol.object);
         let mut outcome = Ok(());
         if let Some(layer) = layer {
-            outcome = layer.lower_lost(if loss.is_none() { None } else { Some(loss) });
+            outcome = layer.lower_lost(if loss.is_none() { None } else { Some(loss.clone()) });
         } else if let Some(protocol) = &protocol {
             let called = self.in_context(|| call_method(protocol, &names().connection_lost, [&loss]));
             if let Err(Raised) = called {
@@ -409,6 +414,9 @@ impl Instance<Stream> {
             }
         }
         let pending = if outcome.is_err() { raise::take() } else { None };
+        if self.fail_borrower(&loss).is_err() {
+            raise::write_unraisable(None);
+        }
         // Once more: the end may have come from a thread that the table was closed to.
         self.release();
         self.close_descriptor();
@@ -448,7 +456,7 @@ impl Instance<Stream> {
     /// Visits what the transport refers to, for the collector.
     pub fn traverse(&self, visit: ffi::visitproc, arg: *mut std::ffi::c_void) -> std::ffi::c_int {
         let mut references: Vec<*mut ffi::PyObject> = vec![self.owner.as_ptr(), self.context.as_ptr()];
-        for place in [&self.socket, &self.extra, &self.server, &self.waiter, &self.loss] {
+        for place in [&self.socket, &self.extra, &self.server, &self.waiter, &self.loss, &self.borrower] {
             references.extend(place.with(|object| object.as_ref().map(Owned::as_ptr)));
         }
         self.queue.with(|queue| references.extend(queue.iter().map(Owned::as_ptr)));
@@ -470,6 +478,7 @@ impl Instance<Stream> {
     pub fn clear(&self) {
         drop(self.protocol.take());
         drop(self.waiter.take());
+        drop(self.borrower.take());
         drop(self.server.take());
         drop(self.extra.take());
         drop(self.queue.with(WriteQueue::take_all));

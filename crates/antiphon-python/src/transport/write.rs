@@ -42,6 +42,9 @@ impl Instance<Stream> {
         if is(&self.flags.eof_written) {
             return Err(runtime_error(&format!("Cannot call {method}() after write_eof()")));
         }
+        if is(&self.flags.lent) {
+            return Err(runtime_error(&format!("unable to {method}; sendfile is in progress")));
+        }
         Ok(())
     }
 
@@ -137,7 +140,7 @@ impl Instance<Stream> {
         if self.lost.load(Ordering::Relaxed) > 0 {
             return Ok(());
         }
-        self.flush_now()
+        if self.borrower_has_room()? { Ok(()) } else { self.flush_now() }
     }
 
     /// The queue is empty: resumes the protocol, ends what waited for this.
@@ -153,6 +156,7 @@ impl Instance<Stream> {
         if !self.queue.with(|queue| queue.is_empty()) {
             return Ok(());
         }
+        self.tell_borrower()?;
         if is(&self.flags.closing) {
             self.end(None);
         } else if is(&self.flags.eof_written) {

@@ -29,4 +29,4 @@ class EventLoopPolicy(_DefaultEventLoopPolicy):
 
     def new_event_loop(self) -> Loop:
         """Returns a new loop, to be closed by the caller."""
-        return Loop()  # type: ignore[abstract]  # pipes, datagrams and children are still to come
+        return Loop()

@@ -27,7 +27,7 @@ def new_event_loop() -> Loop:
     For everything that takes a loop factory, such as
     `asyncio.run(main(), loop_factory=antiphon.new_event_loop)`.
     """
-    return Loop()  # type: ignore[abstract]  # pipes, datagrams and children are still to come
+    return Loop()
 
 
 class Runner(asyncio.Runner):  # type: ignore[misc]  # final: only a default differs here

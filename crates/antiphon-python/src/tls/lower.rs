@@ -11,6 +11,7 @@ use crate::names::names;
 use crate::transport::methods::{pause_reading, resume_reading};
 use crate::transport::stream::{Stream, is};
 
+use super::session::size_of;
 use super::transport::{Tls, TlsRef};
 
 /// The transport below.
@@ -47,29 +48,34 @@ impl Lower {
     #[inline]
     pub fn flush(&self, layer: &Instance<Tls>) -> Result<()> {
         match self {
-            Self::Stream(stream) if is(&stream.flags.blocked) => Ok(()),
+            Self::Stream(stream) if is(&stream.flags.blocked) => {
+                // Counted there, so that a peer cannot make OpenSSL answer without end.
+                if let Some(records) = layer.take_outgoing()? {
+                    stream.queue.with(|queue| queue.push(records));
+                }
+                Ok(())
+            }
             Self::Stream(stream) => stream.flush_now(),
             Self::Tls(tls) => tls.pump(),
-            Self::Other(object) => {
-                while !is(&layer.flags.lower_full)
-                    && let Some(records) = layer.pull()?
-                {
-                    if call_method(object, &names().write, [&records]).is_err() {
-                        return layer.raised("Fatal write error on SSL transport");
-                    }
+            Self::Other(object) => loop {
+                let full = is(&layer.flags.lower_full);
+                let Some(records) = (if full { layer.take_outgoing()? } else { layer.pull()? }) else {
+                    return layer.progressed();
+                };
+                if call_method(object, &names().write, [&records]).is_err() {
+                    return layer.raised("Fatal write error on SSL transport");
                 }
-                layer.progressed()
-            }
+            },
         }
     }
 
-    /// Bytes that it has taken and not yet sent, as far as it is ours.
+    /// Bytes that it has taken and not yet sent.
     #[inline]
-    pub fn queued_bytes(&self) -> usize {
+    pub fn queued_bytes(&self) -> Result<usize> {
         match self {
-            Self::Stream(stream) => stream.queue.with(|queue| queue.len_bytes()),
+            Self::Stream(stream) => Ok(stream.queue.with(|queue| queue.len_bytes())),
             Self::Tls(tls) => tls.unsent_bytes(),
-            Self::Other(_) => 0,
+            Self::Other(object) => size_of(&call_method(object, &names().get_write_buffer_size, [])?),
         }
     }
 

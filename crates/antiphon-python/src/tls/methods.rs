@@ -79,7 +79,7 @@ fn get_write_buffer_limits(this: &Instance<Tls>) -> Result {
 fn get_write_buffer_size(this: &Instance<Tls>) -> Result {
     // As if every write had tried the kernel at once.
     this.pump()?;
-    Owned::int(this.unsent_bytes() as i64)
+    Owned::int(this.unsent_bytes()? as i64)
 }
 
 fn set_read_buffer_limits(this: &Instance<Tls>, args: Args<'_>) -> Result {

@@ -269,7 +269,7 @@ impl Instance<Tls> {
         let Some(lower) = self.lower() else {
             return Ok(());
         };
-        let pause = self.incoming.is_paused() || lower.queued_bytes() > MOST_UNSENT_BYTES;
+        let pause = self.incoming.is_paused() || lower.queued_bytes()? > MOST_UNSENT_BYTES;
         if pause == is(&self.flags.lower_paused) {
             return Ok(());
         }

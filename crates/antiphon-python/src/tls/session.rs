@@ -12,6 +12,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::ffi;
 
@@ -73,6 +74,9 @@ pub struct Session {
     /// Whether all methods are the C objects' own: they may be lent a window.
     native: bool,
     window: Recycled,
+    /// A step is under way. OpenSSL calls back in some of them (SNI, `SSLContext._msg_callback`), and whatever that leads
+    /// to must not begin another one.
+    busy: AtomicBool,
 }
 
 impl Session {
@@ -98,6 +102,7 @@ impl Session {
                 no_limit: Owned::int(1 << 30)?,
                 native: at(8).as_ptr() == ffi::Py_True(),
                 window: Recycled::default(),
+                busy: AtomicBool::new(false),
             })
         }
     }
@@ -129,14 +134,25 @@ impl Session {
         }
     }
 
+    /// One step of TLS, unless it would begin within another one.
+    #[inline(always)]
+    fn step<T>(&self, body: impl FnOnce() -> Result<T>) -> Outcome<T> {
+        if self.busy.swap(true, Ordering::Relaxed) {
+            return Outcome::Again;
+        }
+        let result = body();
+        self.busy.store(false, Ordering::Relaxed);
+        outcome(result)
+    }
+
     /// Goes on with the handshake.
     pub fn do_handshake(&self) -> Outcome<()> {
-        outcome(call(&self.do_handshake, []).map(drop))
+        self.step(|| call(&self.do_handshake, []).map(drop))
     }
 
     /// Says goodbye; done when the peer has said so too.
     pub fn shutdown(&self) -> Outcome<()> {
-        outcome(call(&self.shutdown, []).map(drop))
+        self.step(|| call(&self.shutdown, []).map(drop))
     }
 
     /// Plaintext of the record that was opened last and did not fit where it was read into, in bytes.
@@ -149,7 +165,7 @@ impl Session {
     /// The memory is writable, and the caller's alone, during the call.
     #[inline]
     pub unsafe fn read_into(&self, start: *mut u8, len: usize) -> Outcome<usize> {
-        let read = || -> Result<usize> {
+        self.step(|| {
             if self.native {
                 // SAFETY: by the caller's word; `read` is `_ssl`'s own (V1).
                 let lent = unsafe {
@@ -167,24 +183,23 @@ impl Session {
             // SAFETY: both have room for `size` bytes and do not overlap.
             unsafe { start.copy_from_nonoverlapping(ffi::PyBytes_AsString(data.as_ptr()).cast(), size) };
             Ok(size)
-        };
-        outcome(read())
+        })
     }
 
     /// Encrypts `bytes` towards the outgoing BIO; gives how many were taken.
     #[inline]
     pub fn write(&self, bytes: &[u8]) -> Outcome<usize> {
-        // SAFETY: `bytes` outlive the call, and are only read; `write` is `_ssl`'s own if the session is native (V1).
-        let written = unsafe {
-            self.lend(bytes.as_ptr().cast_mut(), bytes.len(), true, |object| call(&self.write, [object]))
-        };
-        outcome(written.and_then(|count| size_of(&count)))
+        self.step(|| {
+            let (start, len) = (bytes.as_ptr().cast_mut(), bytes.len());
+            // SAFETY: `bytes` outlive the call, and are only read; `write` is `_ssl`'s own if the session is native (V1).
+            size_of(&unsafe { self.lend(start, len, true, |object| call(&self.write, [object])) }?)
+        })
     }
 
     /// Encrypts a whole `bytes` object.
     #[inline]
     pub fn write_object(&self, bytes: &Owned) -> Outcome<usize> {
-        outcome(call(&self.write, [bytes]).and_then(|count| size_of(&count)))
+        self.step(|| size_of(&call(&self.write, [bytes])?))
     }
 
     /// # Safety
@@ -230,7 +245,7 @@ impl Session {
 
 /// A count that a method returned.
 #[inline]
-fn size_of(number: &Owned) -> Result<usize> {
+pub fn size_of(number: &Owned) -> Result<usize> {
     // SAFETY: F1; a living object.
     let count = unsafe { ffi::PyLong_AsSsize_t(number.as_ptr()) };
     // SAFETY: F1.

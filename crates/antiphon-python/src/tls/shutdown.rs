@@ -82,7 +82,7 @@ impl Instance<Tls> {
         let Some(lower) = self.lower().filter(|_| self.phase() == Phase::Shutdown) else {
             return Ok(());
         };
-        if lower.queued_bytes() == 0 {
+        if lower.queued_bytes()? == 0 {
             self.stop_timer()?;
         } else if self.timer.with(|timer| timer.is_none()) {
             // A peer that does not read must not hold the connection for ever (python/cpython, 3.14.1).

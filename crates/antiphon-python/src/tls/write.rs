@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering;
 use super::records::MOST_PLAIN_BYTES;
 use super::session::Outcome;
 use super::transport::{Phase, Tls};
-use crate::ffi::raise;
 use crate::ffi::{Instance, Owned, Raised, Result, call};
 use crate::names::{import, names};
 use crate::transport::flow::tell_writer;
@@ -110,6 +109,11 @@ impl Instance<Tls> {
             self.pull_from_upper()?;
             self.encrypt()?;
         }
+        self.take_outgoing()
+    }
+
+    /// What OpenSSL has to send by itself: handshakes, alerts, answers to a wish for new keys.
+    pub fn take_outgoing(&self) -> Result<Option<Owned>> {
         if !is(&self.flags.outgoing) || self.phase() == Phase::Unwrapped {
             return Ok(None);
         }
@@ -156,28 +160,32 @@ impl Instance<Tls> {
     /// Encrypts the first chunk, or as much of it as `most` allows, or several small ones together.
     fn encrypt_some(&self, most: usize) -> Outcome<usize> {
         let (chunks, first_bytes) = self.queue.with(|queue| (queue.len(), queue.first_bytes()));
-        if chunks > 1 && first_bytes < MOST_PLAIN_BYTES {
-            return self.encrypt_joined();
+        let outcome = if chunks > 1 && first_bytes < MOST_PLAIN_BYTES {
+            self.encrypt_joined()
+        } else {
+            self.encrypt_first(most)
+        };
+        // A connection that has ended meanwhile has dropped its queue.
+        if let Outcome::Done(count) = outcome
+            && self.may_send_data()
+        {
+            let mut done = Vec::new();
+            self.queue.with(|queue| queue.advance(count, &mut done));
         }
-        // Taken out meanwhile: OpenSSL runs without the interpreter, and whatever happens then finds a whole queue.
-        let Some((chunk, sent)) = self.queue.with(|queue| queue.take_first()) else {
+        outcome
+    }
+
+    fn encrypt_first(&self, most: usize) -> Outcome<usize> {
+        let Some((chunk, sent)) = self.queue.with(|queue| queue.first()) else {
             return Outcome::Done(0);
         };
         let bytes = bytes_of(&chunk);
         let end = bytes.len().min(sent + most);
-        let outcome = if sent == 0 && end == bytes.len() {
+        if sent == 0 && end == bytes.len() {
             self.session.write_object(&chunk)
         } else {
             self.session.write(&bytes[sent..end])
-        };
-        let sent = match &outcome {
-            Outcome::Done(count) => sent + count,
-            _ => sent,
-        };
-        if sent < bytes.len() {
-            self.put_back(chunk, sent);
         }
-        outcome
     }
 
     /// Small chunks share a record, by way of the loop's own buffer.
@@ -185,32 +193,11 @@ impl Instance<Tls> {
         let owner = self.owner();
         let mut joined = owner.seat().with(|core| std::mem::take(&mut core.read_buffer)).unwrap_or_default();
         joined.clear();
-        let mut done = Vec::new();
-        self.queue.with(|queue| queue.join_into(&mut joined, MOST_PLAIN_BYTES, &mut done));
-        drop(done);
-        let mut outcome = self.session.write(&joined);
-        let sent = match &outcome {
-            Outcome::Done(count) => *count,
-            _ => 0,
-        };
-        if sent < joined.len() {
-            match Owned::bytes(&joined[sent..]) {
-                Ok(rest) => self.put_back(rest, 0),
-                Err(Raised) => {
-                    outcome = Outcome::Failed(raise::take().unwrap_or_else(Owned::none));
-                }
-            }
-        }
+        self.queue.with(|queue| queue.join_into(&mut joined, MOST_PLAIN_BYTES));
+        let outcome = self.session.write(&joined);
         joined.clear();
         let _ = owner.seat().with(|core| core.read_buffer = joined);
         outcome
-    }
-
-    /// Bytes that OpenSSL has not taken come first again, unless the connection has ended meanwhile.
-    fn put_back(&self, chunk: Owned, sent: usize) {
-        if self.may_send_data() {
-            self.queue.with(|queue| queue.put_back(chunk, sent));
-        }
     }
 
     /// The transport below has sent what it could.
@@ -227,9 +214,9 @@ impl Instance<Tls> {
 
     /// Bytes that the kernel has not taken, in whatever form.
     #[inline]
-    pub fn unsent_bytes(&self) -> usize {
-        let below = self.lower().map_or(0, |lower| lower.queued_bytes());
-        self.queue.with(|queue| queue.len_bytes()) + below
+    pub fn unsent_bytes(&self) -> Result<usize> {
+        let below = self.lower().map_or(Ok(0), |lower| lower.queued_bytes())?;
+        Ok(self.queue.with(|queue| queue.len_bytes()) + below)
     }
 
     /// Looks at the marks after one of them has moved.
@@ -239,7 +226,7 @@ impl Instance<Tls> {
     }
 
     fn maybe_pause_protocol(&self) -> Result<()> {
-        let pause = self.flow.must_pause(self.unsent_bytes());
+        let pause = self.flow.must_pause(self.unsent_bytes()?);
         if pause { self.tell_protocol(&names().pause_writing) } else { Ok(()) }
     }
 
@@ -247,7 +234,7 @@ impl Instance<Tls> {
         if !self.flow.is_paused() {
             return Ok(());
         }
-        let resume = self.flow.must_resume(self.unsent_bytes());
+        let resume = self.flow.must_resume(self.unsent_bytes()?);
         if resume { self.tell_protocol(&names().resume_writing) } else { Ok(()) }
     }
 

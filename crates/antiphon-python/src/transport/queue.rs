@@ -76,31 +76,23 @@ impl WriteQueue {
         self.chunks.front().map_or(0, |first| bytes_of(first).len() - self.sent_of_first)
     }
 
-    /// Takes the first chunk out, and how many bytes of it are gone already.
+    /// The first chunk, and how many bytes of it are gone already.
     #[inline]
-    pub fn take_first(&mut self) -> Option<(Owned, usize)> {
-        let first = self.chunks.pop_front()?;
-        let sent = std::mem::take(&mut self.sent_of_first);
-        self.len_bytes -= bytes_of(&first).len() - sent;
-        Some((first, sent))
+    pub fn first(&self) -> Option<(Owned, usize)> {
+        self.chunks.front().map(|first| (first.clone(), self.sent_of_first))
     }
 
-    /// Puts a chunk back in front, of which `sent` bytes are gone by now.
-    pub fn put_back(&mut self, chunk: Owned, sent: usize) {
-        self.len_bytes += bytes_of(&chunk).len() - sent;
-        self.sent_of_first = sent;
-        self.chunks.push_front(chunk);
-    }
-
-    /// Moves bytes from the front into `joined` until it has `most`. Chunks that are gone go to `done`.
-    pub fn join_into(&mut self, joined: &mut Vec<u8>, most: usize, done: &mut Vec<Owned>) {
-        while let Some(first) = self.chunks.front()
-            && joined.len() < most
-        {
-            let bytes = &bytes_of(first)[self.sent_of_first..];
+    /// Copies bytes from the front into `joined` until it has `most`; they stay in the queue.
+    pub fn join_into(&self, joined: &mut Vec<u8>, most: usize) {
+        let mut skipped = self.sent_of_first;
+        for chunk in &self.chunks {
+            let bytes = &bytes_of(chunk)[skipped..];
             let count = bytes.len().min(most - joined.len());
             joined.extend_from_slice(&bytes[..count]);
-            self.advance(count, done);
+            if joined.len() == most {
+                return;
+            }
+            skipped = 0;
         }
     }
 
@@ -179,7 +171,8 @@ impl WriteQueue {
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
 
-    fn advance(&mut self, mut count: usize, done: &mut Vec<Owned>) {
+    /// Takes `count` bytes from the front. Chunks that are gone go to `done`, for the caller to drop.
+    pub fn advance(&mut self, mut count: usize, done: &mut Vec<Owned>) {
         self.len_bytes -= count;
         while let Some(first) = self.chunks.front() {
             let left = bytes_of(first).len() - self.sent_of_first;

@@ -55,7 +55,8 @@ class DeferredPopen(_Popen):  # type: ignore[type-arg]
     command: Command
     _program: Any
     _directory: Any
-    _pipe_fds: tuple[int, ...]
+    # The pipes' descriptors, while the child's ends are open here.
+    _pipe_fds: tuple[int, ...] | None = None
 
     def _execute_child(
         self,
@@ -87,7 +88,6 @@ class DeferredPopen(_Popen):  # type: ignore[type-arg]
         arguments, executable = _program_of(args, executable, shell)
         sys.audit("subprocess.Popen", executable, arguments, cwd, env)
         self._program, self._directory = executable, cwd
-        self._pipe_fds = (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
         self.command = Command(
             programs=_paths(os.fsencode(executable), env),
             arguments=[os.fsencode(argument) for argument in arguments],
@@ -101,12 +101,13 @@ class DeferredPopen(_Popen):  # type: ignore[type-arg]
             process_group=process_group,
             umask=umask,
         )
+        self._pipe_fds = (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
 
     def started(self, pid: int) -> None:
         """Takes over the child."""
         self.pid = pid
         self._child_created = True
-        self._close_pipe_fds(*self._pipe_fds)  # type: ignore[attr-defined]
+        self._close_childs_ends()
 
     def failed(self, stage: str, number: int) -> OSError:
         """Gives up: there is no child.
@@ -126,8 +127,18 @@ class DeferredPopen(_Popen):  # type: ignore[type-arg]
 
     def give_up(self) -> None:
         """Closes everything: there is no child."""
-        self._close_pipe_fds(*self._pipe_fds)  # type: ignore[attr-defined]
+        self._close_childs_ends()
         close_pipes(self)
+
+    def __del__(self, *args: Any) -> None:
+        if self._pipe_fds is not None:
+            self.give_up()  # the loop was closed before the child was started
+        super().__del__(*args)
+
+    def _close_childs_ends(self) -> None:
+        pipe_fds, self._pipe_fds = self._pipe_fds, None
+        if pipe_fds is not None:
+            self._close_pipe_fds(*pipe_fds)  # type: ignore[attr-defined]
 
 
 # The parameters of `Popen._execute_child` since 3.11.

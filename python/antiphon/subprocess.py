@@ -153,6 +153,7 @@ class Subprocesses(Pipes):
         made: Callable[[Any, BaseException | None], None],
     ) -> None:
         """Makes a `Popen` in a Python thread, then calls `made` with it, or its exception, in the loop."""
+        self._check_closed()
         if self._popen_thread is None:
             self._popen_thread = PopenThread()
 

@@ -15,9 +15,10 @@ import warnings
 from asyncio.log import logger
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from antiphon.spawn import DeferredPopen, can_defer, close_pipes
+from antiphon.spawn import DeferredPopen, can_defer
 from antiphon.watchers import enter_watcher
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ class SubprocessTransport(asyncio.SubprocessTransport):
 
         Cancellation: the child is killed, and its end is awaited.
         """
+        # What must not be kept waiting: the end of the program, the end of this coroutine.
+        urgent = (SystemExit, KeyboardInterrupt, GeneratorExit)
         told = ExitStack()
         start = self._start_deferred if can_defer(keywords) else self._start_in_python
         try:
@@ -142,7 +145,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             await self._connect_pipes()
         except BaseException as error:
             self.close()
-            if not isinstance(error, (SystemExit, KeyboardInterrupt)):
+            if not isinstance(error, urgent):
                 await self._wait()
             raise
 
@@ -192,7 +195,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             if watcher is not None:
                 watcher.add_child_handler(popen.pid, self._on_watched_exit)
         if self._closed:
-            close_pipes(popen)
+            self._close_files()
             self._kill()
         self._settle_start(None)
 
@@ -215,17 +218,14 @@ class SubprocessTransport(asyncio.SubprocessTransport):
     async def _connect_pipes(self) -> None:
         """Puts transports on the pipes, then tells the protocol of this one."""
         loop, popen = self._loop, self._proc
-        for fd, pipe in enumerate((popen.stdin, popen.stdout, popen.stderr)):
-            if pipe is None:
+        for fd, file in enumerate((popen.stdin, popen.stdout, popen.stderr)):
+            if file is None:
                 continue
             if fd == 0:
-                proto: _Pipe = _WritePipe(self, fd)
-                proto.pipe = loop._make_write_pipe_transport(pipe, proto)
+                _, pipe = await loop.connect_write_pipe(partial(_WritePipe, self, fd), file)
             else:
-                proto = _ReadPipe(self, fd)
-                proto.pipe = loop._make_read_pipe_transport(pipe, proto)
-            self._pipes[fd] = proto
-        # The pipes have queued their own beginnings before.
+                _, pipe = await loop.connect_read_pipe(partial(_ReadPipe, self, fd), file)
+            self._pipes[fd] = pipe
         loop.call_soon(self._protocol.connection_made, self)
         early_calls, self._early_calls = self._early_calls, None
         for call in early_calls or ():
@@ -317,6 +317,12 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         with suppress(ProcessLookupError, PermissionError):
             self._proc.kill()
 
+    def _close_files(self) -> None:
+        """Closes the pipes that have no transport yet."""
+        for fd, file in enumerate((self._proc.stdin, self._proc.stdout, self._proc.stderr)):
+            if file is not None and fd not in self._pipes:
+                file.close()
+
     # What programs do with it.
 
     def get_pid(self) -> int | None:  # type: ignore[override]
@@ -384,8 +390,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         for pipe in self._pipes.values():
             pipe.pipe.close()
         if self._proc is not None:
-            if not self._pipes:
-                close_pipes(self._proc)
+            self._close_files()
             self._kill()
 
 

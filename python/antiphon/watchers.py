@@ -12,7 +12,8 @@ Source: Lib/asyncio/unix_events.py (3.11 to 3.13), "Process Watchers" of the asy
 import asyncio
 import sys
 import warnings
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 __all__ = ["enter_watcher"]
@@ -37,12 +38,19 @@ def enter_watcher(context: ExitStack) -> Any:
     watcher = getattr(asyncio.get_event_loop_policy(), "_watcher", None)
     if watcher is None or type(watcher) in _default_types():
         return None
-    context.enter_context(watcher)
+    context.enter_context(_entered(watcher))
     if not watcher.is_active():
         raise RuntimeError(
             "asyncio.get_child_watcher() is not activated, subprocess support is not installed."
         )
     return watcher
+
+
+@contextmanager
+def _entered(watcher: Any) -> Iterator[None]:
+    # A `with` statement of its own: the watcher may be any object that one accepts.
+    with watcher:
+        yield
 
 
 def _default_types() -> list[type]:

@@ -3,7 +3,7 @@
 //! A [`PidFd`] names one process for good, also after its number has been given to another one. Registered with a driver it
 //! is readable once the process has ended, which takes no thread, no `SIGCHLD` and no search through all children.
 //! A kernel without pidfd (before Linux 5.4) or a sandbox that forbids it makes [`PidFd::open`] fail with `ENOSYS` or `EPERM`;
-//! then [`wait_blocking`] on a thread of the [`BlockingPool`](crate::BlockingPool) does the same.
+//! then [`await_end`] on a thread of the [`BlockingPool`](crate::BlockingPool) and [`try_wait`] afterwards do the same.
 //!
 //! Whoever starts a child must not let anybody else reap it: not `SIGCHLD` set to `SIG_IGN`, no `waitpid(-1)`.
 //!
@@ -144,17 +144,34 @@ impl AsFd for PidFd {
     }
 }
 
-/// Blocks until the child `pid` has ended, and reaps it. For kernels without pidfd, on a thread that may block.
+/// Reaps the child `pid` if it has ended; `None` while it runs.
+///
+/// # Errors
+/// [`EngineError::Child`] with `ECHILD`: not a child of this process, or reaped before.
+pub fn try_wait(pid: u32) -> Result<Option<ChildExit>, EngineError> {
+    wait(pid, libc::WNOHANG)
+}
+
+/// Blocks until the child `pid` has ended, and reaps it.
 ///
 /// # Errors
 /// [`EngineError::Child`] with `ECHILD`: not a child of this process, or reaped before.
 pub fn wait_blocking(pid: u32) -> Result<ChildExit, EngineError> {
+    loop {
+        if let Some(exit) = wait(pid, 0)? {
+            return Ok(exit);
+        }
+    }
+}
+
+fn wait(pid: u32, options: i32) -> Result<Option<ChildExit>, EngineError> {
     let raw_pid = process_id(pid)?;
     let mut status = 0;
     loop {
         // SAFETY: waitpid(2) writes one integer through the pointer, which is to a live local.
-        if unsafe { libc::waitpid(raw_pid, &raw mut status, 0) } == raw_pid {
-            return Ok(decode(status));
+        let reaped = unsafe { libc::waitpid(raw_pid, &raw mut status, options) };
+        if reaped >= 0 {
+            return Ok((reaped == raw_pid).then(|| decode(status)));
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
@@ -163,7 +180,9 @@ pub fn wait_blocking(pid: u32) -> Result<ChildExit, EngineError> {
     }
 }
 
-/// Blocks until the child `pid` has ended, and leaves it to be reaped; comes back at once if there is no such child.
+/// Blocks until the child `pid` has ended, and leaves it to be reaped; comes back at once if there is no such child. For
+/// kernels without pidfd, on a thread that may block: whoever sends the child signals by its number must also be the one
+/// who reaps it, or the number may have become another process's.
 pub fn await_end(pid: u32) {
     let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
     // SAFETY: waitid(2) writes one siginfo_t through the pointer, which is to a live local.

@@ -65,7 +65,7 @@ mod sync;
 mod timers;
 mod turn;
 
-pub use crate::child::{ChildExit, PidFd, await_end, wait_blocking};
+pub use crate::child::{ChildExit, PidFd, await_end, try_wait, wait_blocking};
 pub use crate::clock::{Clock, Instant, Monotonic, Virtual, coarse_now_ns};
 pub use crate::core::Core;
 pub use crate::driver::{Driver, Epoll, Event, Interest, NOTIFIER, Readiness, Simulated, Token};

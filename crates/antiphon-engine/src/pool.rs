@@ -10,7 +10,7 @@
 //!
 //! Source: CPython's `concurrent.futures.thread` for what shutting down means.
 
-use crate::EngineError;
+use crate::{EngineError, SignalMask};
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -43,7 +43,7 @@ impl Default for PoolOptions {
     }
 }
 
-/// Threads for blocking work. Dropping the pool is `shutdown(false)`.
+/// Threads for blocking work; they block all signals. Dropping the pool is `shutdown(false)`.
 ///
 /// ```
 /// use antiphon_engine::{BlockingPool, PoolOptions};
@@ -195,6 +195,9 @@ struct Member {
 
 impl Member {
     fn work(self) {
+        // A signal that is sent to the process goes to some thread that does not block it: to one of the program's own,
+        // which may have to be woken by it.
+        SignalMask::block_all();
         let wake = Arc::new(Condvar::new());
         let mut state = self.shared.lock();
         loop {

@@ -41,7 +41,7 @@ pub enum SpawnStage {
     Execute,
 }
 
-/// The signals that a thread blocks; a child begins with those of somebody else's thread if need be.
+/// The signals that a thread blocks.
 #[derive(Copy, Clone)]
 pub struct SignalMask(libc::sigset_t);
 
@@ -49,11 +49,33 @@ impl SignalMask {
     /// What the calling thread blocks now.
     #[must_use]
     pub fn of_this_thread() -> Self {
-        let mut mask = MaybeUninit::<libc::sigset_t>::zeroed();
-        // SAFETY: without a new mask the call only writes the present one, to a live local; zeroed it is a valid set.
+        Self::exchange(None)
+    }
+
+    /// Blocks every signal in the calling thread; returns what it blocked before.
+    pub fn block_all() -> Self {
+        let mut all = MaybeUninit::<libc::sigset_t>::zeroed();
+        // SAFETY: sigfillset(3) fills the set, a live local.
+        let all = unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            all.assume_init()
+        };
+        Self::exchange(Some(Self(all)))
+    }
+
+    /// Lets the calling thread block these signals and no others.
+    pub fn apply(self) {
+        Self::exchange(Some(self));
+    }
+
+    fn exchange(mask: Option<Self>) -> Self {
+        let new = mask.as_ref().map_or(ptr::null(), |mask| &raw const mask.0);
+        let mut found = MaybeUninit::<libc::sigset_t>::zeroed();
+        // SAFETY: `new` is null, which changes nothing, or a valid set; the present set is written to a live local, for
+        // which zero is a valid value. The call cannot fail.
         unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, ptr::null(), mask.as_mut_ptr());
-            Self(mask.assume_init())
+            libc::pthread_sigmask(libc::SIG_SETMASK, new, found.as_mut_ptr());
+            Self(found.assume_init())
         }
     }
 }
@@ -190,7 +212,7 @@ fn clone_process(plan: &mut Plan, with_pidfd: bool) -> io::Result<Spawned> {
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     let flags = if with_pidfd { flags | libc::CLONE_PIDFD } else { flags };
     let mut pidfd: RawFd = -1;
-    let blocked = AllBlocked::begin();
+    let found = SignalMask::block_all();
     // SAFETY: the child runs `in_child::run` on a stack of its own, whose end is passed since stacks grow down, and ends
     // with it; this thread is suspended meanwhile, so `plan` and what it points to stay as they are. No handler of the
     // parent's runs in the child, since every signal is blocked. With `CLONE_PIDFD` the kernel writes a descriptor to the
@@ -205,7 +227,7 @@ fn clone_process(plan: &mut Plan, with_pidfd: bool) -> io::Result<Spawned> {
         )
     };
     let error = io::Error::last_os_error();
-    drop(blocked);
+    found.apply();
     match u32::try_from(pid) {
         Ok(pid) => {
             // SAFETY: a descriptor that the kernel wrote is new, and nobody else knows it. (An old kernel knows no such
@@ -225,27 +247,4 @@ fn reap_failed(pid: u32) {
     while unsafe { libc::waitpid(pid as libc::pid_t, ptr::null_mut(), 0) } < 0
         && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
     {}
-}
-
-/// Blocks all signals of this thread while it lives.
-struct AllBlocked(libc::sigset_t);
-
-impl AllBlocked {
-    fn begin() -> Self {
-        let mut all = MaybeUninit::<libc::sigset_t>::zeroed();
-        let mut found = MaybeUninit::<libc::sigset_t>::zeroed();
-        // SAFETY: both sets are live locals; the first is filled before it is read, zeroed is a valid value of the second.
-        unsafe {
-            libc::sigfillset(all.as_mut_ptr());
-            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), found.as_mut_ptr());
-            Self(found.assume_init())
-        }
-    }
-}
-
-impl Drop for AllBlocked {
-    fn drop(&mut self) {
-        // SAFETY: the set is the one that was found.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut()) };
-    }
 }

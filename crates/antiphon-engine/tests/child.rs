@@ -1,9 +1,10 @@
 //! Real child processes, ended by real signals.
 
-#![allow(unsafe_code)] // waitid(2) without reaping
 #![allow(clippy::zombie_processes)] // reaped through what is tested here
 
-use antiphon_engine::{ChildExit, Driver, EngineError, Epoll, Interest, PidFd, Token, wait_blocking};
+use antiphon_engine::{
+    ChildExit, Driver, EngineError, Epoll, Interest, PidFd, Token, await_end, try_wait, wait_blocking,
+};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -55,19 +56,10 @@ fn death_by_signal_is_told_from_exit() {
     assert_eq!(exit.returncode(), -libc::SIGKILL);
 }
 
-/// Blocks until the child has ended, and leaves it to be reaped.
-fn await_end(child: &Child) {
-    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
-    // SAFETY: waitid(2) writes one siginfo_t through the pointer, which is to a live local.
-    let result =
-        unsafe { libc::waitid(libc::P_PID, child.id(), info.as_mut_ptr(), libc::WEXITED | libc::WNOWAIT) };
-    assert_eq!(result, 0);
-}
-
 #[test]
 fn child_that_has_ended_can_be_opened_until_it_is_reaped() {
     let child = shell("exit 3");
-    await_end(&child);
+    await_end(child.id());
     let pidfd = PidFd::open(child.id()).unwrap();
     assert_eq!(exit_of(&pidfd), ChildExit::Exited(3));
     assert_eq!(PidFd::open(child.id()).unwrap_err().raw_os_error(), Some(libc::ESRCH));
@@ -88,6 +80,18 @@ fn blocking_wait_tells_exit_from_death() {
     assert_eq!(wait_blocking(shell("exit 9").id()).unwrap(), ChildExit::Exited(9));
     let killed = wait_blocking(shell("kill -TERM $$; read line").id()).unwrap();
     assert_eq!(killed, ChildExit::Killed { signum: libc::SIGTERM, core_dumped: false });
+}
+
+#[test]
+fn end_is_awaited_by_number_and_left_to_be_reaped() {
+    let mut child = shell("read line; exit 5");
+    assert_eq!(try_wait(child.id()).unwrap(), None);
+    drop(child.stdin.take()); // the shell reads an end of file and goes on
+    await_end(child.id());
+    await_end(child.id());
+    assert_eq!(try_wait(child.id()).unwrap(), Some(ChildExit::Exited(5)));
+    assert_eq!(try_wait(child.id()).unwrap_err().raw_os_error(), Some(libc::ECHILD));
+    await_end(child.id()); // nobody to wait for
 }
 
 #[test]

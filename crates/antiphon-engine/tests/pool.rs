@@ -40,6 +40,21 @@ fn threads_named(prefix: &str) -> usize {
 }
 
 #[test]
+fn threads_block_all_signals() {
+    let pool = BlockingPool::new(PoolOptions::default());
+    let (status, statuses) = channel();
+    let job = move || status.send(std::fs::read_to_string("/proc/thread-self/status").unwrap()).unwrap();
+    pool.submit(Box::new(job)).unwrap();
+    let status = statuses.recv().unwrap();
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+    let blocked = u64::from_str_radix(blocked.trim(), 16).unwrap();
+    for signum in [libc::SIGCHLD, libc::SIGINT, libc::SIGTERM, libc::SIGUSR1] {
+        assert_ne!(blocked & (1 << (signum - 1)), 0, "signal {signum}");
+    }
+    pool.shutdown(true);
+}
+
+#[test]
 fn threads_start_on_demand_up_to_the_limit_and_then_jobs_wait() {
     let pool = pool("limit", 2, LONG);
     assert_eq!(pool.thread_count(), 0);

@@ -47,7 +47,6 @@ names! {
         cancelled_error = "asyncio"."CancelledError",
         transport_class = "asyncio"."Transport",
         read_transport_class = "asyncio"."ReadTransport",
-        write_transport_class = "asyncio"."WriteTransport",
         datagram_transport_class = "asyncio"."DatagramTransport",
         buffered_protocol_class = "asyncio"."BufferedProtocol",
         socket_class = "socket"."socket",

@@ -135,7 +135,7 @@ fn set_stdio(mut stdio: [c_int; 3]) -> Result<(), Failure> {
     for (place, source) in (0..).zip(stdio) {
         if source == place {
             inherit(source)?;
-        } else if source >= 0 {
+        } else if source != -1 {
             // SAFETY: takes integers only.
             check(unsafe { libc::dup2(source, place) })?;
         }

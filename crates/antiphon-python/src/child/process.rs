@@ -5,17 +5,17 @@
 //! ```
 //!
 //! **Invariant K1**: a child that was started is reaped: by [`Instance::<ChildProcess>::on_ended`], or, if its loop closes before
-//! it was told of the start, right there (nobody else knows the child). From the moment that its start was told the child
-//! is the transport's, which may leave it to its `Popen` object.
+//! it was told of the start, by the closing (nobody else knows the child). From the moment that its start was told the
+//! child is the transport's, which may leave it to its `Popen` object.
 //!
 //! Source: pidfd_open(2); CPython Lib/asyncio/unix_events.py (`_PidfdChildWatcher`).
 
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use antiphon_engine::{ChildExit, EngineError, PidFd, SpawnStage, Spawned, wait_blocking};
+use antiphon_engine::{EngineError, PidFd, SpawnStage, Spawned, try_wait, wait_blocking};
 use pyo3::ffi;
 
 use super::spawner::{Shared, Spawner};
@@ -28,21 +28,8 @@ use crate::names::import;
 use crate::work::{Kind, Work};
 use crate::{getter, method_one};
 
-/// What a thread of the spawner found out.
-#[derive(Default)]
-pub enum Outcome {
-    /// Nothing yet, or it has been told.
-    #[default]
-    None,
-    /// The loop was closed before.
-    NotStarted,
-    /// There is no child.
-    Failed(EngineError),
-    /// The child runs.
-    Started(Unclaimed),
-    /// A thread has waited for the child; `None`: somebody else reaped it.
-    Ended(Option<ChildExit>),
-}
+/// How a start ended.
+pub type Outcome = std::result::Result<Unclaimed, EngineError>;
 
 /// A child that nobody knows of but whoever has this; it does not outlive it (K1).
 pub struct Unclaimed(Option<Spawned>);
@@ -69,9 +56,6 @@ impl Drop for Unclaimed {
     }
 }
 
-/// Where a thread leaves it.
-pub type Slot = Arc<Mutex<Outcome>>;
-
 /// The payload of `ChildProcess`.
 pub struct ChildProcess {
     owner: Owned,
@@ -81,7 +65,8 @@ pub struct ChildProcess {
     context: Owned,
     started: GilCell<Option<Owned>>,
     exited: GilCell<Option<Owned>>,
-    slot: Slot,
+    /// What the spawner knows its start by.
+    number: AtomicU64,
     /// 0 before the start and after the end.
     pid: AtomicU32,
     pidfd: GilCell<Option<PidFd>>,
@@ -115,7 +100,7 @@ pub fn make(
         context,
         started: given(started),
         exited: given(exited),
-        slot: Slot::default(),
+        number: AtomicU64::new(0),
         pid: AtomicU32::new(0),
         pidfd: GilCell::new(None),
     })?;
@@ -128,35 +113,33 @@ impl Instance<ChildProcess> {
         unsafe { Instance::from_ptr(self.owner.as_ptr()) }
     }
 
-    /// Where the spawner's thread leaves what it found out.
-    pub fn slot(&self) -> Slot {
-        Arc::clone(&self.slot)
-    }
-
     /// The work item that tells of the start.
     pub fn work_to_start(&self) -> Work {
         Work::new(Kind::Advance, self.owned())
+    }
+
+    /// Remembers by which number the spawner knows the start.
+    pub fn set_number(&self, number: u64) {
+        self.number.store(number, Ordering::Relaxed);
     }
 
     fn pid(&self) -> Option<u32> {
         Some(self.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
     }
 
-    fn take_outcome(&self) -> Outcome {
-        std::mem::take(&mut *self.slot.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
     /// The spawner's thread is done.
     pub fn on_started(&self) -> Result<()> {
-        let told = match self.take_outcome() {
-            Outcome::Started(child) => {
+        let Some(outcome) = self.shared.take_outcome(self.number.load(Ordering::Relaxed)) else {
+            return Ok(());
+        };
+        let told = match outcome {
+            Ok(child) => {
                 let child = child.claim();
                 self.pid.store(child.as_ref().map_or(0, |child| child.pid), Ordering::Relaxed);
                 drop(self.pidfd.replace(child.and_then(|child| child.pidfd)));
                 Owned::none()
             }
-            Outcome::Failed(error) => failure(&error)?,
-            _ => return Ok(()),
+            Err(error) => failure(&error)?,
         };
         if told.is_none() && self.exited.with(|exited| exited.is_some()) {
             self.watch()?;
@@ -185,21 +168,24 @@ impl Instance<ChildProcess> {
             }
         }
         match (self.spawner.get(), self.pid()) {
-            (Some(spawner), Some(pid)) => spawner.wait_for(pid, self.slot(), work),
+            (Some(spawner), Some(pid)) => spawner.await_end(pid, work),
             _ => Ok(()),
         }
     }
 
     /// The child has ended: reaps it and tells.
     pub fn on_ended(&self) -> Result<()> {
-        let exit = match self.pidfd.with(|pidfd| pidfd.as_ref().map(PidFd::try_wait)) {
-            Some(Ok(None)) => return Ok(()),
-            Some(Ok(exit)) => exit,
-            Some(Err(_)) => None,
-            None => match self.take_outcome() {
-                Outcome::Ended(exit) => exit,
-                _ => return Ok(()),
-            },
+        let reaped = match (self.pidfd.with(|pidfd| pidfd.as_ref().map(PidFd::try_wait)), self.pid()) {
+            (Some(reaped), _) => reaped,
+            // A thread has seen the end and left the child to be reaped here: so its number is its own until the
+            // transport knows that it is no more.
+            (None, Some(pid)) => try_wait(pid),
+            (None, None) => return Ok(()),
+        };
+        let exit = match reaped {
+            Ok(None) => return Ok(()),
+            Ok(exit) => exit,
+            Err(_) => None,
         };
         self.let_go();
         let Some(exited) = self.exited.take() else {
@@ -270,8 +256,7 @@ fn send_signal(this: &Instance<ChildProcess>, signum: &Owned) -> Result {
     let error = match (sent, this.pid()) {
         (Some(Ok(())), _) | (None, None) => return Ok(Owned::none()),
         (Some(Err(error)), _) => std::io::Error::from(error),
-        // SAFETY: takes integers only. Without a descriptor a thread reaps, so the number may have been given to another
-        // process a moment ago, as with asyncio's own loop.
+        // SAFETY: takes integers only. The number is the child's as long as it is kept here.
         (None, Some(pid)) if unsafe { libc::kill(pid as libc::pid_t, number) } == 0 => {
             return Ok(Owned::none());
         }

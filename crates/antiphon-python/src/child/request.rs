@@ -12,24 +12,22 @@ use pyo3::prelude::*;
 
 use crate::ffi::{Owned, Result};
 
-#[derive(FromPyObject)]
-struct Request {
-    programs: Vec<Vec<u8>>,
-    arguments: Vec<Vec<u8>>,
-    /// `None`: the parent's.
-    environment: Option<Vec<Vec<u8>>>,
-    directory: Option<Vec<u8>>,
-    /// -1: the parent's.
-    stdio: [RawFd; 3],
-    keep: Vec<RawFd>,
-    close_others: bool,
-    restore_signals: bool,
-    new_session: bool,
-    /// -1: the parent's.
-    process_group: i32,
-    /// Negative: the parent's.
-    umask: i32,
-}
+type Strings = Vec<Vec<u8>>;
+
+/// `antiphon.spawn.Command`, field by field.
+type Request = (
+    Strings,         // programs
+    Strings,         // arguments
+    Option<Strings>, // environment; `None`: the parent's
+    Option<Vec<u8>>, // directory
+    [RawFd; 3],      // stdio; -1: the parent's
+    Vec<RawFd>,      // keep
+    bool,            // close_others
+    bool,            // restore_signals
+    bool,            // new_session
+    i32,             // process_group; -1: the parent's
+    i32,             // umask; negative: the parent's
+);
 
 /// The command that `object` describes. The child blocks the signals that this thread blocks.
 ///
@@ -45,23 +43,36 @@ pub fn command(object: &Owned) -> Result<ChildCommand> {
 }
 
 fn convert(request: Request) -> PyResult<ChildCommand> {
+    let (
+        programs,
+        arguments,
+        environment,
+        directory,
+        stdio,
+        keep,
+        close_others,
+        restore_signals,
+        new_session,
+        group,
+        umask,
+    ) = request;
     Ok(ChildCommand {
-        programs: strings(request.programs)?,
-        arguments: strings(request.arguments)?,
-        environment: request.environment.map_or_else(|| Ok(environment_now()), strings)?,
-        directory: request.directory.map(string).transpose()?,
-        stdio: request.stdio.map(|fd| (fd >= 0).then_some(fd)),
-        keep: request.keep,
-        close_others: request.close_others,
-        restore_signals: request.restore_signals,
-        new_session: request.new_session,
-        process_group: (request.process_group != -1).then_some(request.process_group),
-        umask: u32::try_from(request.umask).ok(),
+        programs: strings(programs)?,
+        arguments: strings(arguments)?,
+        environment: environment.map_or_else(|| Ok(environment_now()), strings)?,
+        directory: directory.map(string).transpose()?,
+        stdio: stdio.map(|fd| (fd != -1).then_some(fd)),
+        keep,
+        close_others,
+        restore_signals,
+        new_session,
+        process_group: (group != -1).then_some(group),
+        umask: u32::try_from(umask).ok(),
         signal_mask: SignalMask::of_this_thread(),
     })
 }
 
-fn strings(list: Vec<Vec<u8>>) -> PyResult<Vec<CString>> {
+fn strings(list: Strings) -> PyResult<Vec<CString>> {
     list.into_iter().map(string).collect()
 }
 

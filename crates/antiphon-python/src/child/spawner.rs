@@ -12,12 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use antiphon_engine::{
-    BlockingPool, ChildCommand, EngineError, Inbox, Job, PoolOptions, await_end, wait_blocking,
-};
+use antiphon_engine::{BlockingPool, ChildCommand, EngineError, Inbox, Job, PoolOptions, await_end};
 use pyo3::ffi;
 
-use super::process::{self, Outcome, Slot, Unclaimed, integer};
+use super::process::{self, ChildProcess, Outcome, Unclaimed, integer};
 use super::request::command;
 use crate::event_loop::EventLoop;
 use crate::ffi::raise::{runtime_error, type_error, value_error};
@@ -30,6 +28,8 @@ pub struct Shared {
     inbox: Arc<Inbox<Work>>,
     /// Work that waits for a thread to deliver it, by number (W1).
     pending: Mutex<HashMap<u64, Work>>,
+    /// Starts that the loop has not been told of, by the same number.
+    outcomes: Mutex<HashMap<u64, Outcome>>,
     next_number: AtomicU64,
     closed: AtomicBool,
     /// Whether a child is being started at this moment.
@@ -68,31 +68,35 @@ impl Shared {
         }
     }
 
-    /// Starts a child, unless the loop has been closed (W3).
-    fn start(&self, command: &ChildCommand) -> Outcome {
+    /// Starts a child and keeps how that ended, unless the loop has been closed (W3).
+    fn start(&self, number: u64, command: &ChildCommand) {
         let mut busy = lock(&self.busy);
         if self.closed.load(Ordering::Relaxed) {
-            return Outcome::NotStarted;
+            return;
         }
         *busy = true;
         drop(busy);
-        let outcome = match command.spawn() {
-            Ok(child) => {
-                lock(&self.unreaped).insert(child.pid);
-                Outcome::Started(Unclaimed::new(child))
-            }
-            Err(error) => Outcome::Failed(error),
-        };
+        let outcome = command.spawn().map(|child| {
+            lock(&self.unreaped).insert(child.pid);
+            Unclaimed::new(child)
+        });
+        lock(&self.outcomes).insert(number, outcome);
         *lock(&self.busy) = false;
         self.idle.notify_all();
-        outcome
     }
 
-    /// Lets no further child be started and waits for the one that is (W3).
+    /// How a start ended; the child is the caller's.
+    pub fn take_outcome(&self, number: u64) -> Option<Outcome> {
+        lock(&self.outcomes).remove(&number)
+    }
+
+    /// Lets no further child be started, waits for the one that is, and ends those that the loop does not know (W3, K1).
     fn close(&self) {
         let busy = lock(&self.busy);
         self.closed.store(true, Ordering::Relaxed);
         drop(self.idle.wait_while(busy, |busy| *busy).unwrap_or_else(PoisonError::into_inner));
+        let untold = std::mem::take(&mut *lock(&self.outcomes));
+        drop(untold);
     }
 
     /// The child `pid` has been reaped; its number may mean another process from now on.
@@ -131,24 +135,23 @@ impl Spawner {
         Arc::clone(&self.shared)
     }
 
-    /// Lets the thread start a child; then the loop gets `work`.
-    fn submit(&self, command: ChildCommand, slot: Slot, work: Work) -> Result<()> {
+    /// Lets the thread start a child; then the loop is told.
+    fn submit(&self, command: ChildCommand, child: &Instance<ChildProcess>) -> Result<()> {
         let shared = self.shared();
-        let number = shared.deposit(work);
+        let number = shared.deposit(child.work_to_start());
+        child.set_number(number);
         self.run(&self.starting, number, move || {
-            *lock(&slot) = shared.start(&command);
+            shared.start(number, &command);
             shared.deliver(number);
         })
     }
 
-    /// Lets a thread wait for a child's end and reap it; then the loop gets `work`.
-    pub fn wait_for(&self, pid: u32, slot: Slot, work: Work) -> Result<()> {
+    /// Lets a thread wait for a child's end; then the loop gets `work`, and the child to reap.
+    pub fn await_end(&self, pid: u32, work: Work) -> Result<()> {
         let shared = self.shared();
         let number = shared.deposit(work);
         self.run(&self.waiting, number, move || {
-            let exit = wait_blocking(pid);
-            shared.forget(pid);
-            *lock(&slot) = Outcome::Ended(exit.ok());
+            await_end(pid);
             shared.deliver(number);
         })
     }
@@ -193,6 +196,7 @@ pub fn make(owner: &Instance<EventLoop>) -> Result {
         shared: Arc::new(Shared {
             inbox,
             pending: Mutex::default(),
+            outcomes: Mutex::default(),
             next_number: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             busy: Mutex::new(false),
@@ -209,7 +213,7 @@ fn start(this: &Instance<Spawner>, args: Args<'_>) -> Result {
     let [owner, request, started, exited] = exactly(args)?;
     let command = command(&request)?;
     let child = process::make(owner, this, started, exited)?;
-    this.submit(command, child.slot(), child.work_to_start())?;
+    this.submit(command, &child)?;
     Ok(child.into_object())
 }
 

@@ -279,7 +279,8 @@ pub fn load(module: &Owned) -> Result<()> {
                 c"The limits (low, high) in bytes.",
             )
             .method_noargs(c"get_write_buffer_size", method_noargs!(get_write_buffer_size), c"Bytes not yet written.")
-            .build(Some(&names().write_transport_class), Instance::<WritePipe>::PAYLOAD_OFFSET)?;
+            // As asyncio's, which is a `Transport` by way of its flow control.
+            .build(Some(&names().transport_class), Instance::<WritePipe>::PAYLOAD_OFFSET)?;
         let _ = WRITE_PIPE.set(made as usize);
     }
     crate::add_type(module, c"WritePipeTransport", WritePipe::type_object())

@@ -1,7 +1,11 @@
 """TLS peers that tests steer by hand: one end is a transport, the other an `SSLObject` over a raw socket.
 
 The raw end does nothing by itself: it sends what a test tells it to, whole records or pieces of them, and reads when
-it is asked to. The certificate is for "localhost" and signs itself; either side may show it.
+it is asked to.
+
+The certificate is for localhost and 127.0.0.1 and signs itself; either side may show it. Its key is no secret, it
+stands beside this file. Both were made by `openssl req -x509 -newkey rsa:2048 -nodes -days 36500 -subj /CN=localhost`
+with the alternative names DNS:localhost and IP:127.0.0.1.
 """
 
 import asyncio
@@ -31,6 +35,11 @@ def server_context(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
 def client_context(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
     """Gives a context that trusts the certificate and nothing else."""
     return _limited(ssl.create_default_context(cafile=CERTIFICATE), version)
+
+
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Gives a server's context and a client's."""
+    return server_context(), client_context()
 
 
 def _with_certificate(context: ssl.SSLContext) -> ssl.SSLContext:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import suite
 
@@ -16,6 +17,7 @@ __all__ = ["Measurement", "Outcome"]
 
 # Of one module; the runner ends single tests long before.
 SECONDS_A_MODULE = 600
+SECONDS_A_TEST = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,20 @@ class Measurement:
         self._jobs = jobs
         self._tell = tell
 
-    def run(self, loop: str, only: Iterable[str] | None = None) -> dict[str, Outcome]:
+    def run(
+        self,
+        loop: str,
+        only: Iterable[str] | None = None,
+        left_out: Iterable[str] = (),
+        seconds_a_test: float = SECONDS_A_TEST,
+    ) -> dict[str, Outcome]:
         """Runs tests and waits for them.
 
         Args:
             loop: "antiphon" or "asyncio".
             only: patterns of test ids; None runs all that `suite` knows.
+            left_out: patterns of test ids to leave out of those.
+            seconds_a_test: a test that takes longer is ended, and told as "hang".
 
         Returns:
             The outcome of every test that the interpreter has, by its id.
@@ -77,18 +87,26 @@ class Measurement:
             for module in self._modules
             if patterns is None or any(_is_of(pattern, module) for pattern in patterns)
         ]
+        left_out = [*self._left_out, *left_out]
+
+        def run_module(module: str) -> dict[str, Outcome]:
+            of_module = None if patterns is None else [p for p in patterns if _is_of(p, module)]
+            return self._run_module(
+                suite.specification(module, loop, of_module, left_out, seconds_a_test)
+            )
+
         outcomes: dict[str, Outcome] = {}
         with ThreadPoolExecutor(self._jobs) as pool:
-            for part in pool.map(lambda module: self._run_module(module, loop, patterns), wanted):
+            for part in pool.map(run_module, wanted):
                 outcomes |= part
         return outcomes
 
-    def _run_module(self, module: str, loop: str, patterns: list[str] | None) -> dict[str, Outcome]:
+    def _run_module(self, specification: dict[str, Any]) -> dict[str, Outcome]:
         """Runs the tests of one module in a process of its own."""
-        only = None if patterns is None else [p for p in patterns if _is_of(p, module)]
+        module, loop = specification["module"], specification["loop"]
         _, results, about = self._common.run_unittest_module(
             self._python,
-            suite.specification(module, loop, only, self._left_out),
+            specification,
             str(self._work / loop),
             module_timeout=SECONDS_A_MODULE,
         )

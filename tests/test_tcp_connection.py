@@ -355,6 +355,21 @@ async def test_interleave_mixes_the_families(loop, resolved, arguments, order):
     assert places == sorted(places)
 
 
+async def test_replaced_sock_connect_makes_the_connection(loop, listener, monkeypatch):
+    wanted = []
+
+    async def sock_connect(sock, address):
+        wanted.append(address)
+        await sock_connect_before(sock, listener.getsockname())
+
+    sock_connect_before = loop.sock_connect
+    monkeypatch.setattr(loop, "sock_connect", sock_connect)
+    transport, protocol = await loop.create_connection(Recorder, "127.0.0.1", 9)
+    assert wanted == [("127.0.0.1", 9)]
+    assert transport.get_extra_info("peername") == listener.getsockname()
+    await finish(transport, protocol)
+
+
 async def test_cancelled_connect_leaves_nothing_open(loop):
     with Blackhole() as silent:
         connect = loop.create_task(loop.create_connection(Recorder, *silent))

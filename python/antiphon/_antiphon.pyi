@@ -69,7 +69,7 @@ class StreamTransport(asyncio.Transport):
     def _take_back(self) -> None: ...
 
 @final
-class TlsTransport(asyncio.Transport):
+class SSLTransport(asyncio.Transport):
     """TLS over another transport."""
 
     def _force_close(self, exc: BaseException | None) -> None: ...
@@ -246,7 +246,7 @@ class LoopBase(asyncio.AbstractEventLoop, metaclass=ABCMeta):
         handshake_timeout: float,
         shutdown_timeout: float,
         upgrade: bool,
-    ) -> TlsTransport: ...
+    ) -> SSLTransport: ...
     def _make_datagram_transport(
         self,
         sock: socket.socket,
@@ -255,7 +255,7 @@ class LoopBase(asyncio.AbstractEventLoop, metaclass=ABCMeta):
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> asyncio.DatagramTransport: ...
-    def _start_accepting(
+    def _start_serving(
         self,
         sock: socket.socket,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
@@ -263,4 +263,4 @@ class LoopBase(asyncio.AbstractEventLoop, metaclass=ABCMeta):
         backlog: int,
         make_transport: MakeTransport | None,
     ) -> None: ...
-    def _stop_accepting(self, sock: socket.socket) -> None: ...
+    def _stop_serving(self, sock: socket.socket) -> None: ...

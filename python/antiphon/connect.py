@@ -213,7 +213,8 @@ class Connect(Resolve):
             sock.setblocking(False)
             if local_infos is not None:
                 _bind_to_one(sock, family, local_infos, own_errors)
-            await self._sock_connect(sock, address)
+            # By its public name, so that a program that replaces it is heard.
+            await self.sock_connect(sock, address)
             return sock
         except BaseException as error:
             if sock is not None:

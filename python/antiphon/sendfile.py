@@ -67,13 +67,18 @@ class SockSendfile(Executor):
             raise ValueError("only SOCK_STREAM type sockets are supported")
         check_file_arguments(file, offset, count)
         try:
-            return await self._sendfile_by_kernel(
-                sock, partial(self._wait_until_writable, sock), file, offset, count
-            )
+            return await self._sock_sendfile_native(sock, file, offset, count)
         except SendfileNotAvailableError:
             if not fallback:
                 raise
         return await self._sendfile_by_hand(sock, file, offset, count)
+
+    async def _sock_sendfile_native(
+        self, sock: socket.socket, file: Any, offset: int, count: int | None
+    ) -> int:
+        """Lets the kernel copy into a socket."""
+        wait_until_writable = partial(self._wait_until_writable, sock)
+        return await self._sendfile_by_kernel(sock, wait_until_writable, file, offset, count)
 
     async def _sendfile_by_kernel(
         self,

@@ -96,7 +96,7 @@ class Server(asyncio.AbstractServer):
             return
         self._sockets = None
         for sock in sockets:
-            self._loop._stop_accepting(sock)
+            self._loop._stop_serving(sock)
             sock.close()
             if self._on_socket_closed is not None:
                 self._on_socket_closed(sock)
@@ -176,7 +176,7 @@ class Server(asyncio.AbstractServer):
             sock.listen(self._backlog)
             # Each connection runs in a copy of the context that this call is made in.
             self._context.run(
-                self._loop._start_accepting,
+                self._loop._start_serving,
                 sock,
                 self._protocol_factory,
                 self,

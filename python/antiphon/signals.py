@@ -46,7 +46,7 @@ class Signals(LoopBase):
                 closed.
         """
         self._check_callback(callback, "add_signal_handler")
-        _check_signal(sig)
+        self._check_signal(sig)
         self._check_closed()
         read_fd, write_fd = self._signal_pipe()
         try:
@@ -80,7 +80,7 @@ class Signals(LoopBase):
             ValueError: there is no such signal.
             RuntimeError: the signal cannot be caught.
         """
-        _check_signal(sig)
+        self._check_signal(sig)
         if self._signal_handlers.pop(sig, None) is None:
             return False
         default = signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
@@ -135,6 +135,13 @@ class Signals(LoopBase):
         else:
             self.call_soon(handle._run)
 
+    def _check_signal(self, sig: Any) -> None:
+        """Refuses what is no signal of this system."""
+        if not isinstance(sig, int):
+            raise TypeError(f"sig must be an int, not {sig!r}")
+        if sig not in signal.valid_signals():
+            raise ValueError(f"invalid signal number {sig}")
+
     def _forget_pipe_when_unused(self) -> None:
         """Takes the pipe from the interpreter once no handler needs it."""
         if self._signal_handlers:
@@ -147,11 +154,3 @@ class Signals(LoopBase):
 
 def _leave_to_the_pipe(_signum: int, _frame: object) -> None:
     """The handler that the interpreter calls; the loop's own work begins at its pipe."""
-
-
-def _check_signal(sig: Any) -> None:
-    """Refuses what is no signal of this system."""
-    if not isinstance(sig, int):
-        raise TypeError(f"sig must be an int, not {sig!r}")
-    if sig not in signal.valid_signals():
-        raise ValueError(f"invalid signal number {sig}")

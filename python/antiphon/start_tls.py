@@ -9,7 +9,7 @@ Source: Lib/asyncio/base_events.py (`start_tls`).
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from antiphon._antiphon import LoopBase, StreamTransport, TlsTransport
+from antiphon._antiphon import LoopBase, SSLTransport, StreamTransport
 from antiphon.tls import TlsOptions, make_tls_transport
 
 try:
@@ -93,7 +93,7 @@ class StartTls(LoopBase):
         return tls
 
 
-def _hand_over_early_bytes(protocol: asyncio.BaseProtocol, tls: TlsTransport) -> None:
+def _hand_over_early_bytes(protocol: asyncio.BaseProtocol, tls: SSLTransport) -> None:
     """Moves what a stream reader holds already into the TLS transport.
 
     A client that does not wait for an answer sends its first record right behind its wish to
@@ -106,9 +106,9 @@ def _hand_over_early_bytes(protocol: asyncio.BaseProtocol, tls: TlsTransport) ->
         early.clear()
 
 
-def _put_above(transport: Any, tls: TlsTransport) -> None:
+def _put_above(transport: Any, tls: SSLTransport) -> None:
     """Makes `tls` what `transport` talks to."""
-    if type(transport) in (StreamTransport, TlsTransport):
+    if type(transport) in (StreamTransport, SSLTransport):
         transport.set_protocol(tls)
     else:
         tls._attach(transport)
@@ -118,7 +118,7 @@ def _put_above(transport: Any, tls: TlsTransport) -> None:
 class _Below(asyncio.Protocol):
     """The protocol of a foreign transport with TLS above it."""
 
-    def __init__(self, tls: TlsTransport) -> None:
+    def __init__(self, tls: SSLTransport) -> None:
         self._tls = tls
 
     def data_received(self, data: bytes) -> None:

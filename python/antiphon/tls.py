@@ -1,9 +1,9 @@
 """TLS, as far as it is done once per connection: arguments, contexts, sessions, words.
 
-What runs per record is native (`TlsTransport`); it drives the `ssl` objects that are made here, so
+What runs per record is native (`SSLTransport`); it drives the `ssl` objects that are made here, so
 every setting of an `SSLContext` holds, a subclass's own `wrap_bio` included.
 
-    StreamTransport  <->  TlsTransport (records, handshake, shutdown)  <->  protocol of the program
+    StreamTransport  <->  SSLTransport (records, handshake, shutdown)  <->  protocol of the program
 
 Source: Lib/asyncio/sslproto.py, Lib/asyncio/selector_events.py (`_make_ssl_transport`).
 """
@@ -18,7 +18,7 @@ from functools import partial
 from types import BuiltinMethodType
 from typing import TYPE_CHECKING, Any
 
-from antiphon._antiphon import LoopBase, TlsTransport
+from antiphon._antiphon import LoopBase, SSLTransport
 
 try:
     import ssl
@@ -195,7 +195,7 @@ def make_tls_transport(
     waiter: asyncio.Future[None],
     options: TlsOptions,
     upgrade: bool = False,
-) -> TlsTransport:
+) -> SSLTransport:
     """Makes a TLS transport that waits for a transport below.
 
     Args:
@@ -298,7 +298,7 @@ def _is_of_ssl(method: object) -> bool:
 
 def handshake_completed(
     loop: LoopBase,
-    transport: TlsTransport,
+    transport: SSLTransport,
     sslobject: "ssl_module.SSLObject",
     extra: dict[str, Any],
     started: float | None,

@@ -30,15 +30,14 @@ names! {
         cast, close, connect, connection_lost, connection_made, context, _create_task_slow, data,
         data_received, datagram_received, default, _detach, done, eof_received, errno, error_received,
         extra, family, fileno, _force_close, get_buffer, get_debug, get_extra_info,
-        get_write_buffer_size, getpeername, getsockname, gettimeout, high, is_closing, loop_, low, msg,
+        _get_running_loop, get_write_buffer_size, getpeername, getsockname, gettimeout, high, is_closing, loop_, low, msg,
         n, __name__, name, nbytes, _on_timeout, pause_reading, pause_writing, peername, pipe, proto,
         protocol, recv, recv_into, recvfrom, recvfrom_into, register, resume_reading, resume_writing,
-        send, sendto, server, set_exception, set_result, setblocking, sock, socket, sockname, time,
+        send, sendto, server, set_exception, set_result, _set_running_loop, setblocking, sock, socket, sockname, time,
         r#type, waiter, write,
     }
     imports {
-        set_running_loop = "asyncio.events"."_set_running_loop",
-        get_running_loop_or_none = "asyncio.events"."_get_running_loop",
+        events_module = "asyncio"."events",
         handle_class = "asyncio"."Handle",
         timer_handle_class = "asyncio"."TimerHandle",
         future_class = "asyncio"."Future",

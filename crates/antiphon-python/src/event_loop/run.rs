@@ -163,6 +163,16 @@ impl Host for Turns<'_> {
     }
 }
 
+/// The loop that runs in this thread, or None. asyncio's function is looked up each time: programs replace it.
+fn running_loop() -> Result {
+    call(&names().events_module.attr(&names()._get_running_loop)?, [])
+}
+
+/// Tells asyncio which loop runs in this thread; looked up each time, as [`running_loop`].
+fn set_running_loop(current: &Owned) -> Result {
+    call(&names().events_module.attr(&names()._set_running_loop)?, [current])
+}
+
 /// Ends a run on every path: the seat goes back, the thread has no running loop any more.
 struct Run<'a>(&'a Instance<EventLoop>);
 
@@ -173,7 +183,7 @@ impl<'a> Run<'a> {
             return Err(runtime_error("This event loop is already running"));
         }
         let none = Owned::none();
-        let other = call(&names().get_running_loop_or_none, []).inspect_err(|_| this.seat.give_back())?;
+        let other = running_loop().inspect_err(|_| this.seat.give_back())?;
         if !other.is_none() {
             this.seat.give_back();
             return Err(runtime_error("Cannot run the event loop while another loop is running"));
@@ -181,7 +191,7 @@ impl<'a> Run<'a> {
         drop(none);
         this.running.store(true, Ordering::Release);
         let run = Self(this);
-        call(&names().set_running_loop, [&this.owned()])?;
+        set_running_loop(&this.owned())?;
         Ok(run)
     }
 }
@@ -190,7 +200,7 @@ impl Drop for Run<'_> {
     fn drop(&mut self) {
         let pending = raise::take();
         self.0.stopping.store(false, Ordering::Release);
-        if call(&names().set_running_loop, [&Owned::none()]).is_err() {
+        if set_running_loop(&Owned::none()).is_err() {
             raise::write_unraisable(None);
         }
         self.0.running.store(false, Ordering::Release);

@@ -1,4 +1,4 @@
-//! `TlsTransport` as Python sees it: methods, attributes, and the type's slots.
+//! `SSLTransport` as Python sees it: methods, attributes, and the type's slots.
 //!
 //! The methods with an underscore are for `antiphon.tls`: it begins an upgraded connection, and passes the calls of a
 //! foreign transport below on.
@@ -362,9 +362,10 @@ fn layer(kind: HeapType) -> HeapType {
 /// Makes the type and adds it to the module.
 pub fn load(module: &Owned) -> Result<()> {
     if Tls::type_object().is_null() {
-        let made = HeapType::new(c"antiphon._antiphon.TlsTransport", Instance::<Tls>::SIZE);
+        // With these letters in its name, as asyncio's: programs look for them.
+        let made = HeapType::new(c"antiphon._antiphon.SSLTransport", Instance::<Tls>::SIZE);
         let made = layer(life(reading(writing(slots(made)))));
         set_type(made.build(Some(&names().transport_class), Instance::<Tls>::PAYLOAD_OFFSET)?);
     }
-    crate::add_type(module, c"TlsTransport", Tls::type_object())
+    crate::add_type(module, c"SSLTransport", Tls::type_object())
 }

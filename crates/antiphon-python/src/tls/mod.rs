@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                    feed, received, lower_ended, lower_lost, progressed
-//!   StreamTransport ─────────────────────────▶ TlsTransport ──▶ protocol of the program
+//!   StreamTransport ─────────────────────────▶ SSLTransport ──▶ protocol of the program
 //!                   ◀───────────────────────── (session: SSLObject between two MemoryBIOs)
 //!                    pull, flush, pause_reading, close
 //! ```

@@ -1,4 +1,4 @@
-//! `TlsTransport`: TLS between a transport and a protocol, its state and its life.
+//! `SSLTransport`: TLS between a transport and a protocol, its state and its life.
 //!
 //! ```text
 //!   Fresh ──lower_made──▶ Handshake ──connection_made──▶ Wrapped ──close, end of stream──▶ Flushing ──all sent──▶ Shutdown
@@ -111,7 +111,7 @@ pub struct Parts {
     pub upgrade: bool,
 }
 
-/// The payload of `TlsTransport`.
+/// The payload of `SSLTransport`.
 pub struct Tls {
     owner: Owned,
     /// What protocol methods run in.

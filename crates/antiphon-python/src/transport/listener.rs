@@ -232,11 +232,11 @@ impl Drop for Descriptor {
     }
 }
 
-/// `_start_accepting(sock, protocol_factory, server, backlog, maker)`.
+/// `_start_serving(sock, protocol_factory, server, backlog, maker)`.
 pub fn start_accepting(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     let [socket, factory, server, backlog, maker] = match args.positional() {
         [socket, factory, server, backlog, maker] => [*socket, *factory, *server, *backlog, *maker],
-        _ => return Err(type_error("_start_accepting() takes 5 arguments")),
+        _ => return Err(type_error("_start_serving() takes 5 arguments")),
     };
     this.check_open()?;
     // SAFETY: F1; the arguments are alive during the call.
@@ -272,7 +272,7 @@ pub fn start_accepting(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     Ok(listener)
 }
 
-/// `_stop_accepting(sock)`: whoever listens there stops.
+/// `_stop_serving(sock)`: whoever listens there stops.
 pub fn stop_accepting(this: &Instance<EventLoop>, socket: &Owned) -> Result {
     let Ok(fd) = descriptor(socket) else {
         drop(raise::take());

@@ -204,19 +204,28 @@ fn remember(this: &Instance<Stream>, name: &Owned, value: &Owned) -> Result<()> 
     Ok(())
 }
 
+/// The socket as Python knows it, made for an accepted connection now; `None` once it is closed.
+fn socket(this: &Instance<Stream>) -> Result<Option<Owned>> {
+    let fd = this.fd();
+    if fd < 0 || this.socket.with(|socket| socket.is_some()) {
+        return Ok(this.socket.get());
+    }
+    let kind = option(fd, libc::SOL_SOCKET, libc::SO_TYPE).unwrap_or(libc::SOCK_STREAM);
+    let proto = option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL).unwrap_or(0);
+    let made = python_socket(fd, this.family(), kind, proto)?;
+    drop(this.socket.replace(Some(made.clone())));
+    Ok(Some(made))
+}
+
+fn get_socket(this: &Instance<Stream>) -> Result {
+    Ok(socket(this)?.unwrap_or_else(Owned::none))
+}
+
 /// The socket wrapped against being used behind the transport's back, as asyncio gives it.
 fn transport_socket(this: &Instance<Stream>) -> Result {
-    let socket = match this.socket.get() {
+    let socket = match socket(this)? {
         Some(socket) => socket,
-        None if this.fd() < 0 => closed_socket(this)?,
-        None => {
-            let fd = this.fd();
-            let kind = option(fd, libc::SOL_SOCKET, libc::SO_TYPE).unwrap_or(libc::SOCK_STREAM);
-            let proto = option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL).unwrap_or(0);
-            let made = python_socket(fd, this.family(), kind, proto)?;
-            drop(this.socket.replace(Some(made.clone())));
-            made
-        }
+        None => closed_socket(this)?,
     };
     call(&import("asyncio.trsock", "TransportSocket")?, [&socket])
 }
@@ -354,6 +363,7 @@ pub fn load(module: &Owned) -> Result<()> {
             .method_one(c"_wait_writable", method_one!(wait_writable), c"Tell the borrower when there is room.")
             .method_noargs(c"_take_back", method_noargs!(take_back), c"Write again.")
             .attribute(c"_protocol_paused", getter!(protocol_paused), None, c"Whether `pause_writing` was called.")
+            .attribute(c"_sock", getter!(get_socket), None, c"The socket, None once it is closed.")
             .attribute(c"_loop", getter!(get_loop), None, c"The loop.")
             .attribute(
                 c"_start_tls_compatible",

@@ -117,14 +117,14 @@ pub fn add_methods(kind: HeapType) -> HeapType {
         c"_make_stream_transport(sock, protocol, waiter=None, extra=None, server=None): take the socket over.",
     )
     .method(
-        c"_start_accepting",
-        method!(c"_start_accepting", listener::start_accepting),
-        c"_start_accepting(sock, protocol_factory, server, backlog, maker): accept until stopped.",
+        c"_start_serving",
+        method!(c"_start_serving", listener::start_accepting),
+        c"_start_serving(sock, protocol_factory, server, backlog, maker): accept until stopped.",
     )
     .method_one(
-        c"_stop_accepting",
+        c"_stop_serving",
         method_one!(listener::stop_accepting),
-        c"_stop_accepting(sock): accept no more there.",
+        c"_stop_serving(sock): accept no more there.",
     )
 }
 

@@ -47,6 +47,8 @@ TO_REACH = (
     times_cheaper("loop_create_close", 1, peer="asyncio"),
     times_cheaper("run_until_complete", 1, peer="asyncio"),
     times_cheaper("getaddrinfo_literal", 20, peer="asyncio"),
+    share_of_cpu("subprocess_spawn", 0.4),
+    share_of_cpu("subprocess_communicate", 0.4),
     *(share_of_cpu(cell.name, 0.8) for cell in CELLS if cell.kind == "tcp_protocol"),
     *(share_of_cpu(cell.name, 0.4) for cell in CELLS if cell.kind == "sock_calls"),
     *(share_of_cpu(cell.name, 0.95) for cell in CELLS if cell.kind == "churn"),

@@ -85,6 +85,20 @@ def test_inactive_watcher_refuses_children(loop, use_watcher):
     assert not has_children()
 
 
+@pytest.mark.loops("antiphon")  # asyncio leaves the child running, and nobody to reap it
+def test_watcher_that_fails_leaves_no_child(loop, use_watcher):
+    class Watcher(asyncio.PidfdChildWatcher):
+        def add_child_handler(self, pid, callback, *args):
+            raise ZeroDivisionError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        use_watcher(Watcher())
+    with pytest.raises(ZeroDivisionError):
+        loop.run_until_complete(asyncio.create_subprocess_exec("sleep", "1000"))
+    assert not has_children()
+
+
 @pytest.mark.parametrize("name", ["PidfdChildWatcher", "ThreadedChildWatcher"])
 def test_default_watchers_work_for_processes_that_the_program_starts(loop, use_watcher, name):
     watcher = use_watcher(make(name))

@@ -277,7 +277,7 @@ def test_without_pidfd_a_thread_waits_for_each_child(loop_name):
 
 @pytest.mark.loops("antiphon")
 def test_with_pidfd_no_thread_waits(loop_name):
-    facts = run_child(loop_name, FALLBACK)
+    facts = run_child(loop_name, FALLBACK, ANTIPHON_DISABLE="")
     assert facts["codes"] == list(range(20))
     assert facts["waiters"] == 0
     assert facts["pidfds"] >= 1

@@ -4,7 +4,16 @@ import importlib
 
 from benches.workload import REGISTRY, Workload
 
-MODULES = ("ready_queue", "timers", "threads", "lifecycle", "resolver", "readiness", "tasks")
+MODULES = (
+    "ready_queue",
+    "timers",
+    "threads",
+    "lifecycle",
+    "resolver",
+    "readiness",
+    "tasks",
+    "processes",
+)
 
 for _module in MODULES:
     importlib.import_module(f"{__name__}.{_module}")

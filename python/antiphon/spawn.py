@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Command", "DeferredPopen", "PopenThread", "can_defer"]
+__all__ = ["Command", "DeferredPopen", "PopenThread", "abandon", "can_defer"]
 
 _Popen = subprocess.Popen
 
@@ -128,7 +128,7 @@ class DeferredPopen(_Popen):  # type: ignore[type-arg]
     def give_up(self) -> None:
         """Closes everything: there is no child."""
         self._close_childs_ends()
-        close_pipes(self)
+        _close_pipes(self)
 
     def __del__(self, *args: Any) -> None:
         if self._pipe_fds is not None:
@@ -172,7 +172,14 @@ def can_defer(keywords: Mapping[str, Any]) -> bool:
     )
 
 
-def close_pipes(popen: Any) -> None:
+def abandon(popen: Any) -> None:
+    """Kills and reaps a child that nobody is going to know of."""
+    _close_pipes(popen)
+    popen.kill()
+    popen.wait()
+
+
+def _close_pipes(popen: Any) -> None:
     """Closes this process's ends of a `Popen`'s pipes."""
     for pipe in (popen.stdin, popen.stdout, popen.stderr):
         if pipe is not None:
@@ -271,6 +278,7 @@ class PopenThread:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            del job  # or it would keep its child's transport until the next one comes
         _await_ends(self._children)
 
 

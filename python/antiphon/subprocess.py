@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from antiphon.pipes import Pipes
-from antiphon.spawn import PopenThread, close_pipes
+from antiphon.spawn import PopenThread, abandon
 from antiphon.subprocess_transport import SubprocessTransport
 
 if TYPE_CHECKING:
@@ -163,9 +163,7 @@ class Subprocesses(Pipes):
             except RuntimeError:
                 # The loop was closed meanwhile: nobody else knows of the child.
                 if popen is not None:
-                    close_pipes(popen)
-                    popen.kill()
-                    popen.wait()
+                    abandon(popen)
 
         self._popen_thread.start(args, keywords, tell)
 

@@ -14,12 +14,12 @@ import signal
 import warnings
 from asyncio.log import logger
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from antiphon.spawn import DeferredPopen, can_defer
-from antiphon.watchers import enter_watcher
+from antiphon.spawn import DeferredPopen, abandon, can_defer
+from antiphon.watchers import Watching, installed_watcher
 
 if TYPE_CHECKING:
     from antiphon._antiphon import ChildProcess
@@ -87,7 +87,8 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._returncode: int | None = None
         self._child: ChildProcess | None = None
         self._pipes: dict[int, Any] = {}
-        # While the child is being started: who waits for that.
+        # While the child is being started: the child watcher of the program, and who waits for the start.
+        self._watching: Watching | None = None
         self._starting: asyncio.Future[None] | None = None
         # What the protocol is to hear once it knows this transport.
         self._early_calls: list[tuple[Any, ...]] | None = []
@@ -129,14 +130,13 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         """
         # What must not be kept waiting: the end of the program, the end of this coroutine.
         urgent = (SystemExit, KeyboardInterrupt, GeneratorExit)
-        told = ExitStack()
-        start = self._start_deferred if can_defer(keywords) else self._start_in_python
+        watcher = installed_watcher()
         try:
-            with ExitStack() as context:
-                watcher = enter_watcher(context)
-                start(args, keywords, watcher, told)
-                # The watcher is left when it knows the child, or that there is none.
-                told.push(context.pop_all())
+            self._watching = None if watcher is None else Watching(watcher)
+            if can_defer(keywords):
+                self._start_deferred(args, keywords)
+            else:
+                self._start_in_python(args, keywords)
             self._starting = self._loop.create_future()
             await self._starting
             if self._loop.get_debug():
@@ -145,24 +145,24 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             await self._connect_pipes()
         except BaseException as error:
             self.close()
+            if self._starting is None and self._proc is None:
+                self._give_up()
             if not isinstance(error, urgent):
                 await self._wait()
             raise
 
-    def _start_deferred(
-        self, args: Any, keywords: dict[str, Any], watcher: Any, told: ExitStack
-    ) -> None:
+    def _start_deferred(self, args: Any, keywords: dict[str, Any]) -> None:
         """Lets the native thread start the child; the loop goes on with `_on_started` or `_on_failed`."""
         popen = DeferredPopen(args, **keywords)
 
         def started(failure: tuple[str, int] | None) -> None:
             if failure is not None:
-                self._on_failed(popen.failed(*failure), told)
+                self._on_failed(popen.failed(*failure))
                 return
             popen.started(child.pid)
-            self._on_started(popen, watcher, told)
+            self._on_started(popen)
 
-        exited = None if watcher else self._on_exited
+        exited = self._on_exited if self._watching is None else None
         try:
             child = self._loop._spawner().start(self._loop, popen.command, started, exited)
         except BaseException:
@@ -170,41 +170,54 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             raise
         self._child = child
 
-    def _start_in_python(
-        self, args: Any, keywords: dict[str, Any], watcher: Any, told: ExitStack
-    ) -> None:
+    def _start_in_python(self, args: Any, keywords: dict[str, Any]) -> None:
         """Lets a Python thread make the `Popen`; the loop goes on with `_on_started` or `_on_failed`."""
 
         def made(popen: Any, error: BaseException | None) -> None:
-            if error is not None:
-                self._on_failed(error, told)
-                return
-            if watcher is None:
+            if error is None and self._watching is None:
                 spawner = self._loop._spawner()
-                self._child = spawner.adopt(self._loop, popen.pid, self._on_exited)
-            self._on_started(popen, watcher, told)
+                try:
+                    self._child = spawner.adopt(self._loop, popen.pid, self._on_exited)
+                except BaseException as failure:
+                    # What cannot be reaped must not be.
+                    abandon(popen)
+                    error = failure
+            if error is None:
+                self._on_started(popen)
+            else:
+                self._on_failed(error)
 
         self._loop._start_popen(args, keywords, made)
 
-    def _on_started(self, popen: Any, watcher: Any, told: ExitStack) -> None:
+    def _on_started(self, popen: Any) -> None:
         """The child runs."""
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            try:
+                watching.add(popen.pid, self._on_watched_exit)
+            except BaseException as error:
+                abandon(popen)
+                self._on_failed(error)
+                return
         self._proc = popen
         self._pid = popen.pid
         self._extra["subprocess"] = popen  # type: ignore[attr-defined]
-        with told:
-            if watcher is not None:
-                watcher.add_child_handler(popen.pid, self._on_watched_exit)
         if self._closed:
             self._close_files()
             self._kill()
         self._settle_start(None)
 
-    def _on_failed(self, error: BaseException, told: ExitStack) -> None:
+    def _on_failed(self, error: BaseException) -> None:
         """There is no child."""
-        told.close()
         self._closed = True
+        self._give_up()
         self._wake_exit_waiters()
         self._settle_start(error)
+
+    def _give_up(self) -> None:
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.give_up()
 
     def _settle_start(self, error: BaseException | None) -> None:
         starting, self._starting = self._starting, None

@@ -12,38 +12,58 @@ Source: Lib/asyncio/unix_events.py (3.11 to 3.13), "Process Watchers" of the asy
 import asyncio
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-__all__ = ["enter_watcher"]
+__all__ = ["Watching", "installed_watcher"]
 
 _DEFAULT_WATCHERS = ("PidfdChildWatcher", "ThreadedChildWatcher")
 
 
-def enter_watcher(context: ExitStack) -> Any:
-    """Gives the child watcher that the program installed, ready for a new child.
-
-    Args:
-        context: is left once the watcher knows the child, or that there is none.
-
-    Returns:
-        The watcher; None if the loop is to reap the child.
-
-    Raises:
-        RuntimeError: the watcher is not active.
-    """
+def installed_watcher() -> Any:
+    """Gives the child watcher that the program installed; None if the loop is to reap its children."""
     if sys.version_info >= (3, 14):
         return None
     watcher = getattr(asyncio.get_event_loop_policy(), "_watcher", None)
     if watcher is None or type(watcher) in _default_types():
         return None
-    context.enter_context(_entered(watcher))
-    if not watcher.is_active():
-        raise RuntimeError(
-            "asyncio.get_child_watcher() is not activated, subprocess support is not installed."
-        )
     return watcher
+
+
+def _default_types() -> list[type]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return [getattr(asyncio, name) for name in _DEFAULT_WATCHERS]
+
+
+class Watching:
+    """A child watcher that expects a child, as every watcher wants to be told before there is one."""
+
+    def __init__(self, watcher: Any) -> None:
+        """Begins to expect a child.
+
+        Raises:
+            RuntimeError: the watcher is not active.
+        """
+        self._watcher = watcher
+        with ExitStack() as context:
+            context.enter_context(_entered(watcher))
+            if not watcher.is_active():
+                raise RuntimeError(
+                    "asyncio.get_child_watcher() is not activated, "
+                    "subprocess support is not installed."
+                )
+            self._context = context.pop_all()
+
+    def add(self, pid: int, callback: Callable[[int, int], object]) -> None:
+        """The child is there: `callback(pid, returncode)` is called on its end, on any thread."""
+        with self._context:
+            self._watcher.add_child_handler(pid, callback)
+
+    def give_up(self) -> None:
+        """There is no child."""
+        self._context.close()
 
 
 @contextmanager
@@ -51,9 +71,3 @@ def _entered(watcher: Any) -> Iterator[None]:
     # A `with` statement of its own: the watcher may be any object that one accepts.
     with watcher:
         yield
-
-
-def _default_types() -> list[type]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return [getattr(asyncio, name) for name in _DEFAULT_WATCHERS]

@@ -7,6 +7,7 @@ use std::mem::{MaybeUninit, size_of};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 
+use antiphon_engine::switches::{Feature, is_disabled};
 use pyo3::ffi;
 
 use crate::ffi::{Owned, Result};
@@ -198,6 +199,36 @@ pub fn option(fd: RawFd, level: i32, name: i32) -> io::Result<i32> {
     // SAFETY: the kernel writes at most `length` bytes to a live local.
     let status = unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) };
     if status == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
+/// accept4(2) for a non-blocking, close-on-exec descriptor; where the kernel has none, accept(2) and then both flags.
+/// # Safety
+/// `storage` and `length` are those of [`Address::fill`].
+#[inline]
+pub unsafe fn accept(fd: RawFd, storage: *mut libc::sockaddr, length: *mut libc::socklen_t) -> libc::c_int {
+    if is_disabled(Feature::Accept4) {
+        // SAFETY: by the caller's word.
+        return unsafe { accept_without_flags(fd, storage, length) };
+    }
+    // SAFETY: the kernel writes at most `length` bytes to `storage`.
+    unsafe { libc::accept4(fd, storage, length, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) }
+}
+
+#[cold]
+unsafe fn accept_without_flags(
+    fd: RawFd,
+    storage: *mut libc::sockaddr,
+    length: *mut libc::socklen_t,
+) -> libc::c_int {
+    // SAFETY: as above; the other calls take integers only.
+    unsafe {
+        let accepted = libc::accept(fd, storage, length);
+        if accepted >= 0 {
+            libc::fcntl(accepted, libc::F_SETFD, libc::FD_CLOEXEC);
+            libc::fcntl(accepted, libc::F_SETFL, libc::fcntl(accepted, libc::F_GETFL) | libc::O_NONBLOCK);
+        }
+        accepted
+    }
 }
 
 /// Sets an integer socket option.

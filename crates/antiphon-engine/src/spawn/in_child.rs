@@ -1,8 +1,8 @@
 //! What the child does between clone(2) and execve(2), in the parent's memory.
 //!
-//! Invariant V1: nothing here allocates, locks, panics, unwinds or runs for long: the memory is the parent's, whose other
+//! Invariant B1: nothing here allocates, locks, panics, unwinds or runs for long: the memory is the parent's, whose other
 //! threads go on and may hold any lock; only system calls and the [`Plan`], made beforehand, are used.
-//! Invariant V2: no signal handler of the parent's runs here: all signals are blocked from before clone(2), and become
+//! Invariant B2: no signal handler of the parent's runs here: all signals are blocked from before clone(2), and become
 //! unblocked only after every handler was replaced by the default action (the child's table of actions is its own).
 //!
 //! Source: signal-safety(7), vfork(2); CPython Modules/_posixsubprocess.c (`child_exec`) for the order of things.
@@ -174,7 +174,7 @@ fn close_range(first: c_int, last: c_int, limit: c_int) {
     }
 }
 
-/// Invariant V2.
+/// Invariant B2.
 fn default_handlers() {
     let mut signum = 1;
     while signum <= LAST_SIGNAL {

@@ -32,26 +32,30 @@ use crate::{getter, method_one};
 pub type Outcome = std::result::Result<Unclaimed, EngineError>;
 
 /// A child that nobody knows of but whoever has this; it does not outlive it (K1).
-pub struct Unclaimed(Option<Spawned>);
+pub struct Unclaimed {
+    pid: u32,
+    pidfd: Option<PidFd>,
+    claimed: bool,
+}
 
 impl Unclaimed {
     /// Takes a child that was just started.
     pub fn new(child: Spawned) -> Self {
-        Self(Some(child))
+        Self { pid: child.pid, pidfd: child.pidfd, claimed: false }
     }
 
-    /// The child, for somebody who sees to its end.
-    fn claim(mut self) -> Option<Spawned> {
-        self.0.take()
+    /// From here on somebody else sees to the child's end.
+    fn claim(mut self) {
+        self.claimed = true;
     }
 }
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
-        if let Some(child) = &self.0 {
+        if !self.claimed {
             // SAFETY: the child is ours and was not reaped, so the number is still its own.
-            unsafe { libc::kill(child.pid as libc::pid_t, libc::SIGKILL) };
-            let _ = wait_blocking(child.pid);
+            unsafe { libc::kill(self.pid as libc::pid_t, libc::SIGKILL) };
+            let _ = wait_blocking(self.pid);
         }
     }
 }
@@ -133,21 +137,28 @@ impl Instance<ChildProcess> {
             return Ok(());
         };
         let told = match outcome {
-            Ok(child) => {
-                let child = child.claim();
-                self.pid.store(child.as_ref().map_or(0, |child| child.pid), Ordering::Relaxed);
-                drop(self.pidfd.replace(child.and_then(|child| child.pidfd)));
-                Owned::none()
-            }
+            Ok(child) => self.begin(child)?,
             Err(error) => failure(&error)?,
         };
-        if told.is_none() && self.exited.with(|exited| exited.is_some()) {
-            self.watch()?;
-        }
         match self.started.take() {
             Some(started) => self.tell(&started, &told),
             None => Ok(()),
         }
+    }
+
+    /// The child runs: watches it, unless that is somebody else's business. What the transport is told.
+    fn begin(&self, mut child: Unclaimed) -> Result {
+        self.pid.store(child.pid, Ordering::Relaxed);
+        drop(self.pidfd.replace(child.pidfd.take()));
+        if self.exited.with(|exited| exited.is_some()) && self.watch().is_err() {
+            // Neither a descriptor nor a thread: what cannot be reaped must not be (K1).
+            drop((raise::take(), self.pidfd.take()));
+            self.pid.store(0, Ordering::Relaxed);
+            let source = std::io::Error::from_raw_os_error(libc::EAGAIN);
+            return failure(&EngineError::Spawn { stage: SpawnStage::Create, source });
+        }
+        child.claim();
+        Ok(Owned::none())
     }
 
     /// Watches a child that somebody else started.

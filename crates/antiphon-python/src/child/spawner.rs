@@ -1,10 +1,10 @@
 //! `Spawner`: the threads of one loop that start its children, and wait for them where the kernel has no pidfd.
 //!
-//! **Invariant W1**: threads of the spawner touch no Python object. They carry numbers; the references that the numbers stand
+//! **Invariant K2**: threads of the spawner touch no Python object. They carry numbers; the references that the numbers stand
 //! for wait in [`Shared::pending`], and a thread only moves them from there to the loop's inbox.
-//! **Invariant W2**: all children of a loop are started by one thread, which ends after them: a child may have asked for a
+//! **Invariant K3**: all children of a loop are started by one thread, which ends after them: a child may have asked for a
 //! signal at the end of the thread that started it (prctl(2), `PR_SET_PDEATHSIG`).
-//! **Invariant W3**: once [`Shared::close`] has returned no child is being started, and none will be.
+//! **Invariant K4**: once [`Shared::close`] has returned no child is being started, and none will be.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
@@ -26,7 +26,7 @@ use crate::{method, method_noargs};
 /// What the threads and the loop share.
 pub struct Shared {
     inbox: Arc<Inbox<Work>>,
-    /// Work that waits for a thread to deliver it, by number (W1).
+    /// Work that waits for a thread to deliver it, by number (K2).
     pending: Mutex<HashMap<u64, Work>>,
     /// Starts that the loop has not been told of, by the same number.
     outcomes: Mutex<HashMap<u64, Outcome>>,
@@ -57,7 +57,7 @@ impl Shared {
         lock(&self.pending).remove(&number)
     }
 
-    /// Sends the loop its work. Any thread (W1).
+    /// Sends the loop its work. Any thread (K2).
     fn deliver(&self, number: u64) {
         let Some(work) = self.withdraw(number) else {
             return;
@@ -68,7 +68,7 @@ impl Shared {
         }
     }
 
-    /// Starts a child and keeps how that ended, unless the loop has been closed (W3).
+    /// Starts a child and keeps how that ended, unless the loop has been closed (K4).
     fn start(&self, number: u64, command: &ChildCommand) {
         let mut busy = lock(&self.busy);
         if self.closed.load(Ordering::Relaxed) {
@@ -90,7 +90,7 @@ impl Shared {
         lock(&self.outcomes).remove(&number)
     }
 
-    /// Lets no further child be started, waits for the one that is, and ends those that the loop does not know (W3, K1).
+    /// Lets no further child be started, waits for the one that is, and ends those that the loop does not know (K4, K1).
     fn close(&self) {
         let busy = lock(&self.busy);
         self.closed.store(true, Ordering::Relaxed);
@@ -112,7 +112,7 @@ impl Shared {
 /// The payload of `Spawner`.
 pub struct Spawner {
     shared: Arc<Shared>,
-    /// One thread (W2), made with the first child.
+    /// One thread (K3), made with the first child.
     starting: BlockingPool,
     /// One thread a child, only without pidfd.
     waiting: BlockingPool,
@@ -173,7 +173,7 @@ impl Spawner {
         drop(pending);
         let unreaped = std::mem::take(&mut *lock(&self.shared.unreaped));
         if !unreaped.is_empty() {
-            // W2. That it cannot be submitted means that it was before.
+            // K3. That it cannot be submitted means that it was before.
             let _ = self.starting.submit(Box::new(move || unreaped.into_iter().for_each(await_end)));
         }
         self.starting.shutdown(false);

@@ -8,7 +8,7 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-use crate::sockaddr::{Address, option};
+use crate::sockaddr::{self, Address, option};
 
 /// Repeats `attempt` while signals interrupt it.
 #[inline(always)]
@@ -64,9 +64,7 @@ pub unsafe fn send(fd: RawFd, start: *const u8, size: usize) -> io::Result<Optio
 pub fn accept(fd: RawFd) -> io::Result<Option<(OwnedFd, Address)>> {
     let (accepted, peer) = Address::fill(|storage, length| {
         // SAFETY: the pointers belong to the address that is being filled.
-        without_blocking(|| unsafe {
-            libc::accept4(fd, storage, length, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as isize
-        })
+        without_blocking(|| unsafe { sockaddr::accept(fd, storage, length) as isize })
     });
     // SAFETY: the descriptor is new, and nobody else knows it.
     Ok(accepted?.map(|fd| (unsafe { OwnedFd::from_raw_fd(fd as RawFd) }, peer)))

@@ -21,7 +21,7 @@ use crate::ffi::raise::{self, os_error_object, type_error};
 use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, check};
 use crate::io_table::{Direction, Mode};
 use crate::names::{import, names};
-use crate::sockaddr::{Address, option, set_option};
+use crate::sockaddr::{self, Address, option, set_option};
 use crate::work::{Kind, Work};
 
 /// The payload of `Listener`.
@@ -69,7 +69,7 @@ fn accept(fd: RawFd) -> std::result::Result<(RawFd, Address), Failure> {
     loop {
         let (accepted, peer) = Address::fill(|storage, length| {
             // SAFETY: the pointers belong to the address that is being filled.
-            unsafe { libc::accept4(fd, storage, length, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) }
+            unsafe { sockaddr::accept(fd, storage, length) }
         });
         if accepted >= 0 {
             return Ok((accepted, peer));

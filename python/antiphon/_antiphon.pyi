@@ -10,7 +10,7 @@ from typing import Any, TypeVar, TypeVarTuple, final
 
 from antiphon.server import Server
 from antiphon.spawn import Command
-from antiphon.tls import MakeTransport, Session
+from antiphon.tls import Session, WrapProtocol
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -261,6 +261,6 @@ class LoopBase(asyncio.AbstractEventLoop, metaclass=ABCMeta):
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         server: Server,
         backlog: int,
-        make_transport: MakeTransport | None,
+        wrap_protocol: WrapProtocol | None,
     ) -> None: ...
     def _stop_serving(self, sock: socket.socket) -> None: ...

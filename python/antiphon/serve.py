@@ -29,7 +29,7 @@ from antiphon.arguments import (
 from antiphon.connect import ProtocolFactory
 from antiphon.resolve import AddressInfo, Resolve
 from antiphon.server import Server
-from antiphon.tls import accepted_with, requested_tls_of_server
+from antiphon.tls import requested_tls_of_server, wrapped_with
 
 if TYPE_CHECKING:
     import ssl as ssl_module
@@ -116,7 +116,7 @@ class Serve(Resolve):
 
         for listener in sockets:
             listener.setblocking(False)
-        server = Server(self, sockets, protocol_factory, backlog, accepted_with(tls))
+        server = Server(self, sockets, protocol_factory, backlog, wrapped_with(tls))
         if start_serving:
             await server.start_serving()
         if self.get_debug():

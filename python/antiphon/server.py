@@ -22,7 +22,7 @@ from typing import Any
 from weakref import ref
 
 from antiphon._antiphon import LoopBase
-from antiphon.tls import MakeTransport
+from antiphon.tls import WrapProtocol
 
 __all__ = ["Server"]
 
@@ -41,8 +41,7 @@ class Server(asyncio.AbstractServer):
         sockets: bound, non-blocking, not yet listening; owned by the server.
         protocol_factory: called without arguments for each connection.
         backlog: length of the kernel's queue, and of the batch accepted at a time.
-        make_transport: makes the transport of a connection in place of the accept loop; None for
-            plain connections.
+        wrap_protocol: gives the layer between a connection and its protocol; None for plain ones.
         on_socket_closed: called with each listening socket after it was closed.
     """
 
@@ -52,14 +51,14 @@ class Server(asyncio.AbstractServer):
         sockets: list[socket.socket],
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         backlog: int,
-        make_transport: MakeTransport | None = None,
+        wrap_protocol: WrapProtocol | None = None,
         on_socket_closed: Callable[[socket.socket], None] | None = None,
     ) -> None:
         self._loop = loop
         self._sockets: list[socket.socket] | None = sockets
         self._protocol_factory = protocol_factory
         self._backlog = backlog
-        self._make_transport = make_transport
+        self._wrap_protocol = wrap_protocol
         self._on_socket_closed = on_socket_closed
         self._context = contextvars.copy_context()
         self._serving = False
@@ -181,7 +180,7 @@ class Server(asyncio.AbstractServer):
                 self._protocol_factory,
                 self,
                 self._backlog,
-                self._make_transport,
+                self._wrap_protocol,
             )
 
     def _attach(self, transport: Any) -> None:

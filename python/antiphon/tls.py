@@ -28,23 +28,18 @@ except ImportError:  # an interpreter built without OpenSSL
 if TYPE_CHECKING:
     import ssl as ssl_module
 
-    from antiphon.server import Server
-
 __all__ = [
-    "MakeTransport",
     "TlsOptions",
-    "accepted_with",
+    "WrapProtocol",
     "make_tls_transport",
     "requested_tls",
     "requested_tls_of_server",
     "wrap",
+    "wrapped_with",
 ]
 
-# What the accept loop calls in place of its own transport: (loop, sock, protocol, extra, server).
-MakeTransport = Callable[
-    [LoopBase, socket.socket, asyncio.BaseProtocol, dict[str, Any] | None, "Server | None"],
-    asyncio.Transport,
-]
+# What the accept loop calls for the layer between a connection and its protocol: (loop, protocol).
+WrapProtocol = Callable[[LoopBase, asyncio.BaseProtocol], SSLTransport]
 
 
 @dataclass(slots=True)
@@ -117,8 +112,6 @@ def wrap(
     protocol: asyncio.BaseProtocol,
     waiter: asyncio.Future[None],
     options: TlsOptions,
-    extra: dict[str, Any] | None = None,
-    server: "Server | None" = None,
 ) -> asyncio.Transport:
     """Puts a protocol on a connected socket with TLS between them.
 
@@ -128,8 +121,6 @@ def wrap(
         protocol: gets `connection_made` once the handshake is done.
         waiter: gets its result then, or the exception that ended the handshake.
         options: how to speak TLS.
-        extra: more answers for `get_extra_info`.
-        server: the server that accepted the connection, told when it comes and goes.
 
     Returns:
         The transport that the protocol writes to.
@@ -138,33 +129,27 @@ def wrap(
         ValueError: a timeout that is no positive number, or no context on the server's side.
     """
     transport = make_tls_transport(loop, protocol, waiter, options)
-    loop._make_stream_transport(sock, transport, None, extra, server)  # type: ignore[arg-type]
+    loop._make_stream_transport(sock, transport)  # type: ignore[arg-type]  # towards it, a protocol
     return transport
 
 
-def accepted_with(options: TlsOptions | None) -> MakeTransport | None:
-    """Returns what a server calls for each accepted connection instead of making a plain transport.
+def wrapped_with(options: TlsOptions | None) -> WrapProtocol | None:
+    """Returns what a server calls to put TLS between a connection and its protocol.
 
-    None stands for the plain transport.
+    None stands for plain connections.
 
     A handshake that fails ends its connection and nothing else; debug mode reports it.
     """
     if options is None:
         return None
 
-    def make(
-        loop: LoopBase,
-        sock: socket.socket,
-        protocol: asyncio.BaseProtocol,
-        extra: dict[str, Any] | None,
-        server: "Server | None",
-    ) -> asyncio.Transport:
+    def wrap_protocol(loop: LoopBase, protocol: asyncio.BaseProtocol) -> SSLTransport:
         handshake: asyncio.Future[None] = loop.create_future()
-        transport = wrap(loop, sock, protocol, handshake, options, extra, server)
+        transport = make_tls_transport(loop, protocol, handshake, options)
         handshake.add_done_callback(partial(_end_failed_handshake, loop, transport, protocol))
         return transport
 
-    return make
+    return wrap_protocol
 
 
 def _end_failed_handshake(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from antiphon.arguments import refuse_before
 from antiphon.connect import Connect, ProtocolFactory
 from antiphon.server import Server
-from antiphon.tls import accepted_with, requested_tls, requested_tls_of_server
+from antiphon.tls import requested_tls, requested_tls_of_server, wrapped_with
 
 if TYPE_CHECKING:
     import ssl as ssl_module
@@ -138,7 +138,7 @@ class UnixStreams(Connect):
         on_socket_closed = _file_remover(sock) if cleanup_socket else None
         sock.setblocking(False)
         server = Server(
-            self, [sock], protocol_factory, backlog, accepted_with(tls), on_socket_closed
+            self, [sock], protocol_factory, backlog, wrapped_with(tls), on_socket_closed
         )
         if start_serving:
             await server.start_serving()

@@ -21,7 +21,7 @@ use crate::ffi::{Args, GilCell, Instance, Owned, Payload, Result, call};
 use crate::io_table::Direction;
 use crate::names::{import, names};
 use crate::transport::flow::{FlowControl, tell_writer};
-use crate::transport::queue::{Sent, WriteQueue, frozen};
+use crate::transport::queue::{Done, Sent, WriteQueue, frozen};
 use crate::transport::stream::{FORGIVEN_WRITES, is, set};
 use crate::{method, method_noargs, method_one, unary_slot};
 
@@ -131,7 +131,7 @@ impl Instance<WritePipe> {
         if fd < 0 || self.queue.with(|queue| queue.is_empty()) {
             return Ok(());
         }
-        let mut done = Vec::new();
+        let mut done = Done::default();
         let sent = self.queue.with(|queue| queue.write(fd, &mut done));
         drop(done);
         match sent {

@@ -222,11 +222,12 @@ unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     0
 }
 
-/// A transport that nobody closed: warns, as asyncio's does. The one below closes the connection.
+/// A transport that nobody closed: warns, as asyncio's does. The one below closes the connection; without one there is
+/// nothing to close.
 unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     // SAFETY: F2.
     let this = unsafe { Instance::<Tls>::from_ptr(object) };
-    if is(&this.flags.closed) {
+    if is(&this.flags.closed) || this.phase() == Phase::Fresh {
         return;
     }
     set(&this.flags.closed, true);

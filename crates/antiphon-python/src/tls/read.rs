@@ -152,8 +152,30 @@ impl Instance<Tls> {
         Ok(round)
     }
 
+    /// Opens the only whole record, as a `bytes` object that OpenSSL's side makes.
+    fn open_one(&self) -> Result<(Option<Owned>, Round)> {
+        let room = self.records.with(|records| records.plain_bytes_at_most());
+        let data = match self.session.read(room) {
+            Outcome::Done(data) => data,
+            Outcome::Again => return Ok((None, self.nothing_left())),
+            Outcome::Failed(exception) => return Ok((None, Round::Failed(exception))),
+        };
+        let filled = bytes_of(&data).len();
+        if filled == 0 {
+            return Ok((None, Round::Goodbye));
+        }
+        if filled == room {
+            return Ok((Some(data), self.full(0)));
+        }
+        self.records.with(|records| records.read(1));
+        Ok((Some(data), Round::Dry))
+    }
+
     /// Opens all whole records into one `bytes` object; `None` if they carry no data.
     fn open_records(&self) -> Result<(Option<Owned>, Round)> {
+        if self.records.with(|records| records.whole()) == Some(1) {
+            return self.open_one();
+        }
         let data = NewBytes::with_room(self.records.with(|records| records.plain_bytes_at_most()))?;
         // SAFETY: the memory is ours alone, and `filled` bytes of it are written.
         let (data, filled, round) = unsafe {
@@ -183,17 +205,19 @@ impl Instance<Tls> {
                         break Round::Dry;
                     }
                 }
-                Outcome::Again => {
-                    // Something that is no data was opened, which may ask for an answer.
-                    set(&self.flags.outgoing, true);
-                    self.records.with(|records| records.all_read());
-                    return (filled, Round::Dry);
-                }
+                Outcome::Again => return (filled, self.nothing_left()),
                 Outcome::Failed(exception) => break Round::Failed(exception),
             }
         };
         self.records.with(|records| records.read(count));
         (filled, round)
+    }
+
+    /// OpenSSL has opened all that was whole, and something that is no data, which may ask for an answer.
+    fn nothing_left(&self) -> Round {
+        set(&self.flags.outgoing, true);
+        self.records.with(|records| records.all_read());
+        Round::Dry
     }
 
     /// The room is full; `count` records were read to their ends, and one more perhaps not.

@@ -20,6 +20,7 @@ use super::window::Recycled;
 use crate::ffi::raise::{self, type_error};
 use crate::ffi::{Owned, Raised, Result, call};
 use crate::names::import;
+use crate::transport::queue::bytes_of;
 
 /// What one step of TLS came to.
 pub enum Outcome<T> {
@@ -126,12 +127,11 @@ impl Session {
     #[inline]
     pub fn outgoing(&self) -> Result<Option<Owned>> {
         let data = call(&self.bio_read, [])?;
-        // SAFETY: F1; a `bytes` object, or -1 with an exception.
-        match unsafe { ffi::PyBytes_Size(data.as_ptr()) } {
-            0 => Ok(None),
-            size if size < 0 => Err(Raised),
-            _ => Ok(Some(data)),
+        // SAFETY: F1; a living object.
+        if unsafe { ffi::PyBytes_CheckExact(data.as_ptr()) } == 0 {
+            return Err(type_error("MemoryBIO.read() must return bytes"));
         }
+        Ok(if bytes_of(&data).is_empty() { None } else { Some(data) })
     }
 
     /// One step of TLS, unless it would begin within another one.
@@ -160,6 +160,19 @@ impl Session {
         size_of(&call(&self.pending, [])?)
     }
 
+    /// Decrypts at most one record of at most `most` bytes; an empty one is the peer's goodbye.
+    #[inline]
+    pub fn read(&self, most: usize) -> Outcome<Owned> {
+        self.step(|| {
+            let data = call(&self.read, [&Owned::int(most.max(1) as i64)?])?;
+            // SAFETY: F1; a living object.
+            if unsafe { ffi::PyBytes_CheckExact(data.as_ptr()) } == 0 {
+                return Err(type_error("SSLObject.read() must return bytes"));
+            }
+            Ok(data)
+        })
+    }
+
     /// Decrypts at most one record into the `len` bytes from `start` on; 0 is the peer's goodbye.
     /// # Safety
     /// The memory is writable, and the caller's alone, during the call.
@@ -175,14 +188,16 @@ impl Session {
             }
             let data = call(&self.read, [&Owned::int(len as i64)?])?;
             // SAFETY: F1; a living object.
-            let size = unsafe { ffi::PyBytes_Size(data.as_ptr()) };
-            let size = usize::try_from(size).map_err(|_| Raised)?;
-            if size > len {
+            if unsafe { ffi::PyBytes_CheckExact(data.as_ptr()) } == 0 {
+                return Err(type_error("SSLObject.read() must return bytes"));
+            }
+            let bytes = bytes_of(&data);
+            if bytes.len() > len {
                 return Err(raise::runtime_error("SSLObject.read() returned more than it was asked for"));
             }
-            // SAFETY: both have room for `size` bytes and do not overlap.
-            unsafe { start.copy_from_nonoverlapping(ffi::PyBytes_AsString(data.as_ptr()).cast(), size) };
-            Ok(size)
+            // SAFETY: both have room for so many bytes and do not overlap.
+            unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+            Ok(bytes.len())
         })
     }
 

@@ -263,6 +263,12 @@ impl Instance<Tls> {
         self.protocol.with(|protocol| protocol.as_ref().map(|protocol| protocol.receiver.clone()))
     }
 
+    /// Whether the protocol is another layer of TLS.
+    #[inline]
+    pub fn has_upper(&self) -> bool {
+        self.protocol.with(|protocol| protocol.as_ref().is_some_and(Protocol::is_layer))
+    }
+
     /// Another layer of TLS, where that is the protocol.
     pub fn upper(&self) -> Option<TlsRef> {
         self.protocol.with(|protocol| protocol.as_ref().and_then(Protocol::layer))

@@ -15,7 +15,7 @@ use super::transport::{Phase, Tls};
 use crate::ffi::{Instance, Owned, Raised, Result, call};
 use crate::names::{import, names};
 use crate::transport::flow::tell_writer;
-use crate::transport::queue::{bytes_of, freeze_all, frozen_or};
+use crate::transport::queue::{Done, bytes_of, freeze_all, frozen_or};
 use crate::transport::stream::{FORGIVEN_WRITES, is, set};
 use crate::work::{Kind, Work};
 
@@ -86,7 +86,9 @@ impl Instance<Tls> {
     /// Whether [`Self::pull`] may have something.
     #[inline]
     fn has_output(&self) -> bool {
-        is(&self.flags.outgoing) || (self.may_send_data() && self.queue.with(|queue| !queue.is_empty()))
+        is(&self.flags.outgoing)
+            || (self.may_send_data() && self.queue.with(|queue| !queue.is_empty()))
+            || self.has_upper()
     }
 
     #[inline]
@@ -98,13 +100,16 @@ impl Instance<Tls> {
     #[inline]
     pub fn pump(&self) -> Result<()> {
         match self.lower() {
-            Some(lower) if self.has_output() || self.upper().is_some() => lower.flush(self),
+            Some(lower) if self.has_output() => lower.flush(self),
             _ => Ok(()),
         }
     }
 
     /// The next batch of records; `None` when there is nothing to send. Called by the transport below when it can send.
     pub fn pull(&self) -> Result<Option<Owned>> {
+        if !self.has_output() {
+            return Ok(None);
+        }
         if self.may_send_data() {
             self.pull_from_upper()?;
             self.encrypt()?;
@@ -169,7 +174,7 @@ impl Instance<Tls> {
         if let Outcome::Done(count) = outcome
             && self.may_send_data()
         {
-            let mut done = Vec::new();
+            let mut done = Done::default();
             self.queue.with(|queue| queue.advance(count, &mut done));
         }
         outcome
@@ -241,7 +246,7 @@ impl Instance<Tls> {
     fn tell_protocol(&self, method: &Owned) -> Result<()> {
         match self.protocol_object() {
             // A layer of TLS has marks of its own.
-            Some(protocol) if self.upper().is_none() => {
+            Some(protocol) if !self.has_upper() => {
                 tell_writer(self.owner(), &self.owned(), &protocol, method)
             }
             _ => Ok(()),

@@ -13,15 +13,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pyo3::ffi;
 
-use super::methods::python_socket;
 use super::stream::{self, Parts};
 use crate::event_loop::EventLoop;
 use crate::event_loop::watch::descriptor;
 use crate::ffi::raise::{self, os_error_object, type_error};
 use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, check};
 use crate::io_table::{Direction, Mode};
-use crate::names::{import, names};
-use crate::sockaddr::{self, Address, option, set_option};
+use crate::names::import;
+use crate::sockaddr::{self, Address, set_option};
 use crate::work::{Kind, Work};
 
 /// The payload of `Listener`.
@@ -33,8 +32,8 @@ pub struct Listener {
     backlog: usize,
     factory: GilCell<Option<Owned>>,
     server: GilCell<Option<Owned>>,
-    /// Makes the transport in place of this file, if there is one (TLS).
-    maker: GilCell<Option<Owned>>,
+    /// Gives the layer (TLS) that goes between a connection and its protocol, if there is to be one.
+    wrapper: GilCell<Option<Owned>>,
     context: Owned,
     stopped: AtomicBool,
     /// How many connections the next event may bring; follows what the last ones brought.
@@ -162,17 +161,10 @@ impl Instance<Listener> {
         let protocol = {
             let _entered = Entered::new(&context)?;
             let protocol = call(&factory, [])?;
-            if let Some(maker) = self.maker.get() {
-                let kind = option(fd, libc::SOL_SOCKET, libc::SO_TYPE).unwrap_or(libc::SOCK_STREAM);
-                let proto = option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL).unwrap_or(0);
-                let socket = python_socket(fd, self.family, kind, proto)?;
-                descriptor.0 = -1;
-                let extra = peer_info(&peer)?;
-                let server = server.unwrap_or_else(Owned::none);
-                call(&maker, [&self.owner, &socket, &protocol, &extra, &server])?;
-                return Ok(());
+            match self.wrapper.get() {
+                Some(wrapper) => call(&wrapper, [&self.owner, &protocol])?,
+                None => protocol,
             }
-            protocol
         };
         let parts = Parts {
             fd,
@@ -189,16 +181,6 @@ impl Instance<Listener> {
         stream::open(self.owner(), parts)?;
         descriptor.0 = -1;
         Ok(())
-    }
-}
-
-fn peer_info(peer: &Address) -> Result {
-    // SAFETY: F1; a new reference or null; the dict takes references of its own.
-    unsafe {
-        let extra = Owned::from_new(ffi::PyDict_New())?;
-        let shown = peer.to_python()?.unwrap_or_else(Owned::none);
-        crate::ffi::check(ffi::PyDict_SetItem(extra.as_ptr(), names().peername.as_ptr(), shown.as_ptr()))?;
-        Ok(extra)
     }
 }
 
@@ -232,10 +214,10 @@ impl Drop for Descriptor {
     }
 }
 
-/// `_start_serving(sock, protocol_factory, server, backlog, maker)`.
+/// `_start_serving(sock, protocol_factory, server, backlog, wrapper)`.
 pub fn start_accepting(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
-    let [socket, factory, server, backlog, maker] = match args.positional() {
-        [socket, factory, server, backlog, maker] => [*socket, *factory, *server, *backlog, *maker],
+    let [socket, factory, server, backlog, wrapper] = match args.positional() {
+        [socket, factory, server, backlog, wrapper] => [*socket, *factory, *server, *backlog, *wrapper],
         _ => return Err(type_error("_start_serving() takes 5 arguments")),
     };
     this.check_open()?;
@@ -260,7 +242,7 @@ pub fn start_accepting(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
             backlog: usize::try_from(backlog).unwrap_or(0),
             factory: GilCell::new(Some(Owned::from_borrowed(factory))),
             server: GilCell::new(Owned::from_optional(server)),
-            maker: GilCell::new(Owned::from_optional(maker)),
+            wrapper: GilCell::new(Owned::from_optional(wrapper)),
             context: Owned::from_new(ffi::PyContext_CopyCurrent())?,
             stopped: AtomicBool::new(false),
             batch: AtomicUsize::new(1),
@@ -298,7 +280,7 @@ unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc,
     // SAFETY: F2, with the collector's own visitor.
     unsafe {
         let this = Instance::<Listener>::from_ptr(object);
-        let places = [&this.factory, &this.server, &this.maker];
+        let places = [&this.factory, &this.server, &this.wrapper];
         let optional = places.map(|place| place.with(|object| object.as_ref().map(Owned::as_ptr)));
         let fixed =
             [ffi::Py_TYPE(object).cast(), this.owner.as_ptr(), this.socket.as_ptr(), this.context.as_ptr()];
@@ -315,7 +297,7 @@ unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc,
 unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: F2.
     let this = unsafe { Instance::<Listener>::from_ptr(object) };
-    drop((this.factory.take(), this.server.take(), this.maker.take()));
+    drop((this.factory.take(), this.server.take(), this.wrapper.take()));
     0
 }
 

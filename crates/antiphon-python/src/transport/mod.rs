@@ -119,7 +119,7 @@ pub fn add_methods(kind: HeapType) -> HeapType {
     .method(
         c"_start_serving",
         method!(c"_start_serving", listener::start_accepting),
-        c"_start_serving(sock, protocol_factory, server, backlog, maker): accept until stopped.",
+        c"_start_serving(sock, protocol_factory, server, backlog, wrapper): accept until stopped.",
     )
     .method_one(
         c"_stop_serving",

@@ -71,6 +71,12 @@ impl Protocol {
         Ok(Self { object, receiver })
     }
 
+    /// Whether this is a layer of ours.
+    #[inline]
+    pub fn is_layer(&self) -> bool {
+        matches!(self.receiver, Receiver::Layer(_))
+    }
+
     /// The layer of ours that this is, if it is one.
     pub fn layer(&self) -> Option<TlsRef> {
         match &self.receiver {

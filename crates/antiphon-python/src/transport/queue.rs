@@ -24,6 +24,23 @@ pub struct WriteQueue {
     len_bytes: usize,
 }
 
+/// Chunks that are gone, for the caller to drop outside of the queue's cell (F3); one needs no memory.
+#[derive(Default)]
+pub struct Done {
+    one: Option<Owned>,
+    more: Vec<Owned>,
+}
+
+impl Done {
+    #[inline]
+    fn add(&mut self, chunk: Owned) {
+        match self.one {
+            None => self.one = Some(chunk),
+            Some(_) => self.more.push(chunk),
+        }
+    }
+}
+
 /// What one attempt to send came to.
 pub enum Sent {
     /// Everything is gone.
@@ -109,7 +126,7 @@ impl WriteQueue {
     }
 
     /// Sends as much as a socket takes, in as few calls as possible. Chunks that are gone go to `done`.
-    pub fn send(&mut self, fd: RawFd, done: &mut Vec<Owned>) -> Sent {
+    pub fn send(&mut self, fd: RawFd, done: &mut Done) -> Sent {
         self.drain(done, |queue, first| {
             if queue.chunks.len() == 1 {
                 send_one(fd, &first[queue.sent_of_first..])
@@ -120,13 +137,13 @@ impl WriteQueue {
     }
 
     /// Writes as much as a pipe takes, in as few calls as possible. Chunks that are gone go to `done`.
-    pub fn write(&mut self, fd: RawFd, done: &mut Vec<Owned>) -> Sent {
+    pub fn write(&mut self, fd: RawFd, done: &mut Done) -> Sent {
         self.drain(done, |queue, _| queue.write_many(fd))
     }
 
     fn drain(
         &mut self,
-        done: &mut Vec<Owned>,
+        done: &mut Done,
         mut try_some: impl FnMut(&Self, &[u8]) -> io::Result<usize>,
     ) -> Sent {
         while let Some(first) = self.chunks.front() {
@@ -172,7 +189,7 @@ impl WriteQueue {
     }
 
     /// Takes `count` bytes from the front. Chunks that are gone go to `done`, for the caller to drop.
-    pub fn advance(&mut self, mut count: usize, done: &mut Vec<Owned>) {
+    pub fn advance(&mut self, mut count: usize, done: &mut Done) {
         self.len_bytes -= count;
         while let Some(first) = self.chunks.front() {
             let left = bytes_of(first).len() - self.sent_of_first;
@@ -182,7 +199,9 @@ impl WriteQueue {
             }
             count -= left;
             self.sent_of_first = 0;
-            done.extend(self.chunks.pop_front());
+            if let Some(first) = self.chunks.pop_front() {
+                done.add(first);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use super::flow::tell_writer;
-use super::queue::{Sent, bytes_of, freeze_all, frozen};
+use super::queue::{Done, Sent, bytes_of, freeze_all, frozen};
 use super::stream::{FORGIVEN_WRITES, Stream, is, set};
 use crate::ffi::raise::{os_error_object, runtime_error};
 use crate::ffi::{Args, Instance, Owned, Result, call};
@@ -96,7 +96,7 @@ impl Instance<Stream> {
                 return Ok(());
             }
             let fd = self.descriptor();
-            let mut done = Vec::new();
+            let mut done = Done::default();
             let sent = self.queue.with(|queue| queue.send(fd, &mut done));
             drop(done);
             match sent {

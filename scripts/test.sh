@@ -37,7 +37,7 @@ rust_step() {
 
 rust_tests() {
     # The Python door is an extension module: its tests are pytest's.
-    rust_step engine "engine: unit, property and documentation tests" \
+    rust_step crates "crates: unit, property and documentation tests" \
         cargo test --quiet --locked --no-fail-fast --workspace --exclude antiphon-python
 
     # loom replaces the atomics in the whole crate, so its models are a build of their own.

@@ -1,7 +1,8 @@
 //! The Python door of antiphon: asyncio's event loop on the engine.
 //!
-//! This crate translates between Python objects and [`antiphon_engine`]; it holds no scheduling rule of its own. What runs
-//! per callback or per packet is here, what runs per connection or per loop is in `python/antiphon`.
+//! This crate translates between Python objects and the two crates beneath it: [`antiphon_engine`], the machinery of a
+//! loop, and [`antiphon_core`], the rules. It holds no scheduling rule of its own. What runs per callback or per packet is
+//! here, what runs per connection or per loop is in `python/antiphon`.
 //!
 //! | module | is |
 //! |---|---|

@@ -29,7 +29,10 @@ def factory(name: str) -> LoopFactory:
         raise ValueError(f"no loop is called {name!r}: choose from {', '.join(NAMES)}")
     if name == "asyncio":
         return asyncio.SelectorEventLoop
-    new_event_loop: LoopFactory = importlib.import_module(name).new_event_loop
+    module = importlib.import_module(name)
+    if name == "antiphon":
+        module.install()  # what `antiphon app.py` and `antiphon.run` give to a program
+    new_event_loop: LoopFactory = module.new_event_loop
     return new_event_loop
 
 

@@ -29,6 +29,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=LOOP_NAMES,
         help="run only on this loop (may be given more than once; default: every loop)",
     )
+    parser.addoption(
+        "--install",
+        action="store_true",
+        help="tests on antiphon's loop run with antiphon.install()",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -115,6 +120,22 @@ def audit(request: pytest.FixtureRequest) -> Iterator[Audit]:
         findings = audit.findings()
     if not request.node.stash.get(CALL_FAILED, False):
         assert not findings, "\n".join(findings)
+
+
+@pytest.fixture(autouse=True)
+def installed(request: pytest.FixtureRequest, audit: Audit) -> Iterator[None]:
+    """With `--install`, what runs on antiphon's loop has antiphon's tasks, locks and streams as well.
+
+    In every case the names are asyncio's own again after the test: `antiphon.run` swaps them.
+    """
+    parameters = getattr(getattr(request.node, "callspec", None), "params", {})
+    if request.config.getoption("--install") and parameters.get("loop_name") == "antiphon":
+        import antiphon
+
+        antiphon.install()
+    yield
+    if "antiphon.installation" in sys.modules:
+        sys.modules["antiphon.installation"].uninstall()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Tasks and futures on the loop: switches, spawning, waking, cancelling."""
 
 import asyncio
+import itertools
 
 from benches.workload import Run, workload
 
@@ -109,6 +110,56 @@ def cancel_task(run: Run) -> None:
             except asyncio.CancelledError:
                 continue
             raise AssertionError("a cancelled task was not cancelled")
+
+    run.complete(main())
+
+
+@workload(
+    "future_wake_up", group=GROUP, title="task woken by a future", unit="wake-up", size=100_000
+)
+def future_wake_up(run: Run) -> None:
+    """A row of tasks, each waiting for its predecessor's future and then setting its own."""
+
+    async def main() -> None:
+        create_future = run.loop.create_future
+        futures = [create_future() for _ in range(run.size + 1)]
+
+        async def link(before: asyncio.Future[int], after: asyncio.Future[int]) -> None:
+            after.set_result(await before)
+
+        links = [run.loop.create_task(link(*pair)) for pair in itertools.pairwise(futures)]
+        await asyncio.sleep(0)
+        with run.measuring():
+            futures[0].set_result(1)
+            await futures[-1]
+        await links[-1]
+
+    run.complete(main())
+
+
+@workload(
+    "park_100k",
+    group=GROUP,
+    title="coroutine parked in sleep, 100,000",
+    unit="coroutine",
+    size=100_000,
+    counted_sizes=(2_000, 10_000),
+)
+def park(run: Run) -> None:
+    """Coroutines made into tasks and run up to a long ``sleep``; the collector is on."""
+
+    async def parked() -> None:
+        await asyncio.sleep(3_600)
+
+    async def main() -> None:
+        create_task = run.loop.create_task
+        await asyncio.sleep(0)
+        with run.measuring():
+            tasks = [create_task(parked()) for _ in range(run.size)]
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
     run.complete(main())
 

@@ -1,4 +1,4 @@
-"""antiphon: asyncio's event loop in Rust.
+"""antiphon: asyncio in Rust.
 
     import antiphon
 
@@ -6,13 +6,14 @@
 
     antiphon.run(main())
 
-The same loop for programs that bring their own runner:
-`asyncio.run(main(), loop_factory=antiphon.new_event_loop)`.
+`antiphon.install()` puts all of it in asyncio's place, for programs that know asyncio alone. The same loop for programs
+that bring their own runner: `asyncio.run(main(), loop_factory=antiphon.new_event_loop)`.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from antiphon._antiphon import __version__
+from antiphon.installation import install, uninstall
 from antiphon.loop import Loop
 from antiphon.runner import Runner, new_event_loop, run
 
@@ -24,8 +25,10 @@ __all__ = [
     "Loop",
     "Runner",
     "__version__",
+    "install",
     "new_event_loop",
     "run",
+    "uninstall",
 ]
 
 

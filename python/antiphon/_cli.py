@@ -1,8 +1,8 @@
-"""The command line: runs a Python program with antiphon as asyncio's event loop.
+"""The command line: runs a Python program with antiphon in asyncio's place.
 
 A program finds here what it would find under `python`: its own `__main__` module, `sys.argv`, `sys.path[0]`, exit
 status, death by Ctrl-C, and tracebacks that begin at its own first frame. The one difference is made before its first
-import: loops that it does not ask for by class are antiphon's.
+import: all of asyncio is antiphon's (`antiphon.install`).
 
     antiphon app.py argument...
     antiphon -m package argument...
@@ -14,7 +14,6 @@ Source: the Python documentation, "Command line and environment"; CPython's Modu
 from __future__ import annotations
 
 import argparse
-import asyncio
 import builtins
 import linecache
 import os
@@ -23,7 +22,6 @@ import runpy
 import sys
 import textwrap
 import types
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.abc import FileLoader
@@ -62,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         program = _stdin_program(rest) if path == "-" else _path_program(path, rest)
     else:
         parser.error("a program is needed: a file, -m module, -c code, or - for standard input")
-    _make_default()
+    antiphon.install()
     _run(program)
 
 
@@ -100,17 +98,6 @@ def _detach_value(words: list[str]) -> list[str]:
         if not word.startswith("-") or word == "-":
             break
     return words
-
-
-def _make_default() -> None:
-    """Makes antiphon's loop what asyncio gives to those who do not name one."""
-    with warnings.catch_warnings():
-        # Deprecated from 3.14, to go in 3.16; until then it is where new_event_loop() and Runner look.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        asyncio.set_event_loop_policy(antiphon.EventLoopPolicy())
-    if sys.version_info >= (3, 13):
-        # Documented as the most efficient loop for the platform; SelectorEventLoop stays itself.
-        asyncio.EventLoop = antiphon.Loop
 
 
 @dataclass(frozen=True)

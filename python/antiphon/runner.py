@@ -1,4 +1,5 @@
-"""`antiphon.run` and `antiphon.Runner`: asyncio's, with antiphon's loop as the default.
+"""`antiphon.run` and `antiphon.Runner`: asyncio's, with antiphon's loop as the default and antiphon's objects
+under asyncio's names from then on (`antiphon.uninstall()` takes that back).
 
     import antiphon
 
@@ -13,6 +14,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from antiphon.installation import install_names
 from antiphon.loop import Loop
 
 __all__ = ["Runner", "new_event_loop", "run"]
@@ -41,6 +43,7 @@ class Runner(asyncio.Runner):  # type: ignore[misc]  # final: only a default dif
     def __init__(
         self, *, debug: bool | None = None, loop_factory: LoopFactory | None = None
     ) -> None:
+        install_names()
         super().__init__(debug=debug, loop_factory=loop_factory or new_event_loop)
 
 

@@ -6,5 +6,8 @@
 //!
 //! | module | is |
 //! |---|---|
+//! | [`stream_buffer`] | what has arrived on a stream and was not read yet |
 
 #![forbid(unsafe_code)]
+
+pub mod stream_buffer;

@@ -10,6 +10,7 @@
 //! | [`seat`] | which thread drives a loop, invariant S1 |
 //! | [`work`] | what the ready queue holds |
 //! | [`context`] | the contexts of callbacks, invariant X1 |
+//! | [`coroutine`] | native coroutine objects, invariant N1 |
 //! | [`handle`] | `Handle`, `TimerHandle` |
 //! | [`datagram`] | datagram transports |
 //! | [`event_loop`] | `LoopBase` |
@@ -23,6 +24,8 @@
 
 mod child;
 mod context;
+#[allow(dead_code, unused_imports, reason = "its first users, locks and queues, are under way")]
+mod coroutine;
 mod datagram;
 mod event_loop;
 mod ffi;

@@ -27,14 +27,14 @@ macro_rules! names {
 names! {
     strings {
         accept, addr, address, _attach, buf, buffer_updated, bufsize, call_later, cancel, cancelled,
-        cast, close, connect, connection_lost, connection_made, context, _create_task_slow, data,
+        cast, close, co_flags, connect, connection_lost, connection_made, context, _create_task_slow, data,
         data_received, datagram_received, default, _detach, done, eof_received, errno, error_received,
         extra, family, fileno, _force_close, get_buffer, get_debug, get_extra_info,
-        _get_running_loop, get_write_buffer_size, getpeername, getsockname, gettimeout, high, is_closing, loop_, low, msg,
+        _get_running_loop, get_write_buffer_size, getpeername, getsockname, gettimeout, gi_code, high, is_closing, loop_, low, msg,
         n, __name__, name, nbytes, _on_timeout, pause_reading, pause_writing, peername, pipe, proto,
         protocol, recv, recv_into, recvfrom, recvfrom_into, register, resume_reading, resume_writing,
-        send, sendto, server, set_exception, set_result, _set_running_loop, setblocking, sock, socket, sockname, time,
-        r#type, waiter, write,
+        send, sendto, server, set_exception, set_result, _set_running_loop, setblocking, sock, socket, sockname, throw, time,
+        r#type, value, waiter, write,
     }
     imports {
         events_module = "asyncio"."events",

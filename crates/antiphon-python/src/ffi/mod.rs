@@ -21,6 +21,7 @@ pub mod instance;
 pub mod new_bytes;
 pub mod owned;
 pub mod raise;
+pub mod visitor;
 
 pub use call::{Args, call, call_method};
 pub use cell::GilCell;

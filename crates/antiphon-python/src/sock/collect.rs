@@ -8,8 +8,9 @@ use std::iter;
 
 use pyo3::ffi;
 
+use crate::coroutine::collect::warn_never_awaited;
 use crate::ffi::raise;
-use crate::ffi::{Instance, Owned, Raised, Result};
+use crate::ffi::{Instance, Owned};
 
 use super::operation::{Phase, SocketOperation};
 
@@ -78,26 +79,12 @@ pub(super) unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     }
     // Finalizers run wherever the last reference goes; an exception that is on its way there must stay.
     let pending = raise::take();
-    if warn_never_awaited(this).is_err() {
+    if this.qualified_name().and_then(|name| warn_never_awaited(&name)).is_err() {
         raise::write_unraisable(Some(&this.owned()));
     }
     if let Some(pending) = pending {
         raise::restore(pending);
     }
-}
-
-fn warn_never_awaited(this: &Instance<SocketOperation>) -> Result<()> {
-    let name = this.qualified_name()?;
-    // SAFETY: F1; the format takes one object.
-    let status = unsafe {
-        ffi::PyErr_WarnFormat(
-            ffi::PyExc_RuntimeWarning,
-            1,
-            c"coroutine '%S' was never awaited".as_ptr(),
-            name.as_ptr(),
-        )
-    };
-    if status == 0 { Ok(()) } else { Err(Raised) }
 }
 
 /// `tp_dealloc`.

@@ -7,23 +7,14 @@ use std::ptr;
 
 use pyo3::ffi;
 
-use crate::ffi::raise::{self, runtime_error, type_error};
-use crate::ffi::{Args, HeapType, Instance, Owned, Payload, Raised, Result, call_method, check, guard_int};
+use crate::coroutine::exceptions::{exception_given, stop_iteration};
+use crate::ffi::raise::{self, runtime_error};
+use crate::ffi::{Args, HeapType, Instance, Owned, Payload, Raised, Result, call_method, guard_int};
 use crate::names::names;
 use crate::{getter, method, method_noargs, method_one, unary_slot};
 
 use super::collect;
 use super::operation::{self, SocketOperation, Step};
-
-/// `StopIteration(value)`, made here: the interpreter would take a tuple for several arguments and an exception for itself.
-fn stop_iteration(value: &Owned) -> Raised {
-    // SAFETY: F1; the class is alive while the interpreter is.
-    let made = unsafe { Owned::from_new(ffi::PyObject_CallOneArg(ffi::PyExc_StopIteration, value.as_ptr())) };
-    match made {
-        Ok(exception) => raise::restore(exception),
-        Err(raised) => raised,
-    }
-}
 
 /// `__await__`: an operation is its own iterator.
 fn await_(this: &Instance<SocketOperation>) -> Result {
@@ -87,40 +78,6 @@ fn throw(this: &Instance<SocketOperation>, args: Args<'_>) -> Result {
     let exception = exception_given(args.positional())?;
     this.end()?;
     Err(raise::restore(exception))
-}
-
-/// The exception that `throw(exception)` or `throw(type, value, traceback)` names.
-fn exception_given(given: &[*mut ffi::PyObject]) -> Result {
-    let place = |index: usize| given.get(index).copied().unwrap_or(ptr::null_mut());
-    // SAFETY: F1; the arguments are alive during the call.
-    unsafe {
-        #[cfg(Py_3_12)]
-        if given.len() > 1 {
-            check(ffi::PyErr_WarnEx(
-                ffi::PyExc_DeprecationWarning,
-                c"the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead."
-                    .as_ptr(),
-                1,
-            ))?;
-        }
-        let value = Owned::from_optional(place(1));
-        if ffi::PyExceptionInstance_Check(given[0]) != 0 {
-            if value.is_some() {
-                return Err(type_error("instance exception may not have a separate value"));
-            }
-            return Ok(Owned::from_borrowed(given[0]));
-        }
-        if ffi::PyExceptionClass_Check(given[0]) == 0 {
-            return Err(type_error("exceptions must be classes or instances deriving from BaseException"));
-        }
-        // The interpreter's own rules make an instance of the class and the value.
-        ffi::PyErr_SetObject(given[0], value.as_ref().map_or(ptr::null_mut(), Owned::as_ptr));
-        let exception = raise::take().ok_or_else(|| type_error("throw() needs an exception"))?;
-        if let Some(traceback) = Owned::from_optional(place(2)) {
-            check(ffi::PyException_SetTraceback(exception.as_ptr(), traceback.as_ptr()))?;
-        }
-        Ok(exception)
-    }
 }
 
 fn close(this: &Instance<SocketOperation>) -> Result {

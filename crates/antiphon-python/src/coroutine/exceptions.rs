@@ -1,0 +1,62 @@
+//! The exceptions of the coroutine protocol: `StopIteration` with a result, `GeneratorExit`, what `throw` is given.
+
+use std::ptr;
+
+use pyo3::ffi;
+
+use crate::ffi::raise::{self, type_error};
+use crate::ffi::{Owned, Raised, Result, check};
+
+/// Raises `StopIteration(value)`, made here: the interpreter would take a tuple for several arguments and an exception
+/// for itself.
+#[inline]
+pub fn stop_iteration(value: &Owned) -> Raised {
+    // SAFETY: F1; the class is alive while the interpreter is.
+    let made = unsafe { Owned::from_new(ffi::PyObject_CallOneArg(ffi::PyExc_StopIteration, value.as_ptr())) };
+    match made {
+        Ok(exception) => raise::restore(exception),
+        Err(raised) => raised,
+    }
+}
+
+/// Raises `GeneratorExit`.
+#[cold]
+pub fn generator_exit() -> Raised {
+    // SAFETY: F1; the class is alive while the interpreter is.
+    unsafe { ffi::PyErr_SetNone(ffi::PyExc_GeneratorExit) };
+    Raised
+}
+
+/// The exception that `throw(exception)` or `throw(type, value, traceback)` names; one argument at least.
+pub fn exception_given(given: &[*mut ffi::PyObject]) -> Result {
+    let place = |index: usize| given.get(index).copied().unwrap_or(ptr::null_mut());
+    // SAFETY: F1; the arguments are alive during the call.
+    unsafe {
+        #[cfg(Py_3_12)]
+        if given.len() > 1 {
+            check(ffi::PyErr_WarnEx(
+                ffi::PyExc_DeprecationWarning,
+                c"the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead."
+                    .as_ptr(),
+                1,
+            ))?;
+        }
+        let value = Owned::from_optional(place(1));
+        if ffi::PyExceptionInstance_Check(given[0]) != 0 {
+            if value.is_some() {
+                return Err(type_error("instance exception may not have a separate value"));
+            }
+            return Ok(Owned::from_borrowed(given[0]));
+        }
+        if ffi::PyExceptionClass_Check(given[0]) == 0 {
+            return Err(type_error("exceptions must be classes or instances deriving from BaseException"));
+        }
+        // The interpreter's own rules make an instance of the class and the value.
+        ffi::PyErr_SetObject(given[0], value.as_ref().map_or(ptr::null_mut(), Owned::as_ptr));
+        let exception = raise::take().ok_or_else(|| type_error("throw() needs an exception"))?;
+        if let Some(traceback) = Owned::from_optional(place(2)) {
+            check(ffi::PyException_SetTraceback(exception.as_ptr(), traceback.as_ptr()))?;
+        }
+        Ok(exception)
+    }
+}

@@ -1,0 +1,148 @@
+//! `Coroutine`: the phases of a native coroutine and the ways between them.
+
+use pyo3::ffi;
+
+use super::{Operation, Resume, Step};
+use crate::ffi::raise::{self, runtime_error, type_error, value_error};
+use crate::ffi::{GilCell, Instance, Owned, Payload, Raised, Result};
+
+/// Where in its life a coroutine is.
+#[derive(Default)]
+pub enum Phase<O> {
+    /// Made and not yet stepped.
+    Created(O),
+    /// In a step (N1).
+    Running,
+    /// It yielded, and was not resumed yet.
+    Suspended(O),
+    /// Returned, raised or closed.
+    #[default]
+    Finished,
+}
+
+/// The payload of a native coroutine.
+pub struct Coroutine<O> {
+    qualified_name: &'static str,
+    pub(super) phase: GilCell<Phase<O>>,
+}
+
+impl<O: Operation> Payload for Coroutine<O> {
+    type BaseSlots = ();
+    type Dictionary = ();
+    const COLLECTED: bool = true;
+    #[inline(always)]
+    fn type_object() -> *mut ffi::PyTypeObject {
+        O::class().type_object()
+    }
+}
+
+/// Makes a coroutine of `operation`. `qualified_name` is what the `async def` would be called: `Lock.acquire`.
+#[inline]
+pub fn make<O: Operation>(qualified_name: &'static str, operation: O) -> Result {
+    O::class().create(Coroutine { qualified_name, phase: GilCell::new(Phase::Created(operation)) })
+}
+
+impl<O: Operation> Instance<Coroutine<O>> {
+    /// Enters a phase and drops what belonged to the one before.
+    #[inline]
+    fn enter(&self, phase: Phase<O>) {
+        drop(self.phase.replace(phase));
+    }
+
+    /// One step.
+    ///
+    /// # Errors
+    /// What the operation raises; `TypeError` for a value that is sent before anybody asked, `ValueError` during a step,
+    /// `RuntimeError` after the end.
+    #[inline]
+    pub fn step(&self, resume: Resume<'_>) -> Result<Step> {
+        match self.phase.replace(Phase::Running) {
+            Phase::Created(operation) => match resume {
+                Resume::Send(None) => self.run(operation, resume),
+                Resume::Send(Some(_)) => {
+                    self.enter(Phase::Created(operation));
+                    Err(type_error("can't send non-None value to a just-started coroutine"))
+                }
+                // It ends before its first line: there is nothing to clean up.
+                Resume::Throw(_) | Resume::Close => {
+                    self.enter(Phase::Finished);
+                    drop(operation);
+                    Err(resume.check().err().unwrap_or(Raised))
+                }
+            },
+            Phase::Suspended(operation) => self.run(operation, resume),
+            Phase::Running => Err(value_error("coroutine already executing")),
+            Phase::Finished => {
+                self.enter(Phase::Finished);
+                Err(runtime_error("cannot reuse already awaited coroutine"))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn run(&self, mut operation: O, resume: Resume<'_>) -> Result<Step> {
+        let stepped = operation.step(resume);
+        if let Ok(Step::Yielded(_)) = stepped {
+            self.enter(Phase::Suspended(operation));
+        } else {
+            self.enter(Phase::Finished);
+            drop(operation);
+        }
+        stepped
+    }
+
+    /// `close()`: cleans up and ends, wherever it is.
+    ///
+    /// # Errors
+    /// What the clean-up raises; `ValueError` during a step; `RuntimeError` if the operation goes on.
+    pub fn close(&self) -> Result<()> {
+        if self.is_finished() {
+            return Ok(());
+        }
+        match self.step(Resume::Close) {
+            Ok(Step::Returned(_)) => Ok(()),
+            Ok(Step::Yielded(_)) => Err(runtime_error("coroutine ignored GeneratorExit")),
+            Err(raised) => {
+                // SAFETY: both classes are alive while the interpreter is.
+                let ended = unsafe {
+                    raise::matches(ffi::PyExc_GeneratorExit) || raise::matches(ffi::PyExc_StopIteration)
+                };
+                if !ended {
+                    return Err(raised);
+                }
+                drop(raise::take());
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether it returned, raised or was closed.
+    pub fn is_finished(&self) -> bool {
+        self.phase.with(|phase| matches!(phase, Phase::Finished))
+    }
+
+    /// Whether a step is on.
+    pub fn is_running(&self) -> bool {
+        self.phase.with(|phase| matches!(phase, Phase::Running))
+    }
+
+    /// Whether nobody has awaited it yet.
+    pub fn is_unstarted(&self) -> bool {
+        self.phase.with(|phase| matches!(phase, Phase::Created(_)))
+    }
+
+    /// Whether somebody awaits it: it yielded and has not ended.
+    pub fn is_suspended(&self) -> bool {
+        self.phase.with(|phase| matches!(phase, Phase::Suspended(_)))
+    }
+
+    /// `Lock.acquire` and the like.
+    pub fn qualified_name(&self) -> Result {
+        Owned::str(self.qualified_name)
+    }
+
+    /// The last part of that.
+    pub fn name(&self) -> Result {
+        Owned::str(self.qualified_name.rsplit('.').next().unwrap_or(self.qualified_name))
+    }
+}

@@ -6,8 +6,31 @@
 //!
 //! | module | is |
 //! |---|---|
+//! | [`as_completed`] | children in the order of their ends |
+//! | [`ended`] | how a child ended |
+//! | [`gather`] | many children, one outcome |
+//! | [`group`] | tasks that end together |
+//! | [`shield`] | cancellation that stops at an outer future |
+//! | [`timeout`] | a deadline around a block, and whose cancellation it was |
+//! | [`wait`] | until the first, the first exception, or all |
 //! | [`stream_buffer`] | what has arrived on a stream and was not read yet |
 
 #![forbid(unsafe_code)]
 
 pub mod stream_buffer;
+
+pub mod as_completed;
+pub mod ended;
+pub mod gather;
+pub mod group;
+pub mod shield;
+pub mod timeout;
+pub mod wait;
+
+pub use as_completed::{Arrival, AsCompleted};
+pub use ended::Ended;
+pub use gather::{Gather, GatherStep};
+pub use group::Group;
+pub use shield::{ShieldStep, shield_step};
+pub use timeout::{NotAllowed, Timeout, TimeoutExit, TimeoutState};
+pub use wait::{ReturnWhen, Wait};

@@ -13,6 +13,10 @@
 //! | [`shield`] | cancellation that stops at an outer future |
 //! | [`timeout`] | a deadline around a block, and whose cancellation it was |
 //! | [`wait`] | until the first, the first exception, or all |
+//! | [`waiters`] | who waits, in the order of arrival |
+//! | [`lock`], [`semaphore`] | exclusion and permits, with turns |
+//! | [`event`], [`condition`], [`barrier`] | waiting for a flag, for news, for each other |
+//! | [`queue`] | between producers and consumers |
 //! | [`stream_buffer`] | what has arrived on a stream and was not read yet |
 
 #![forbid(unsafe_code)]
@@ -34,3 +38,19 @@ pub use group::Group;
 pub use shield::{ShieldStep, shield_step};
 pub use timeout::{NotAllowed, Timeout, TimeoutExit, TimeoutState};
 pub use wait::{ReturnWhen, Wait};
+
+pub mod barrier;
+pub mod condition;
+pub mod event;
+pub mod lock;
+pub mod queue;
+pub mod semaphore;
+pub mod waiters;
+
+pub use barrier::{Barrier, BarrierArrival, BarrierOutcome, BarrierState};
+pub use condition::Condition;
+pub use event::Event;
+pub use lock::{Lock, NotLocked};
+pub use queue::{NothingUnfinished, Queue, Turn};
+pub use semaphore::{Semaphore, TooManyReleases};
+pub use waiters::{Few, Left, Waiter, Waiters, Wake};

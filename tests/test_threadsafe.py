@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import sys
 import threading
 
 import pytest
@@ -101,6 +102,39 @@ def test_handle_can_be_cancelled_from_the_thread_that_made_it(loop):
         handle.cancel()
         release.set()
     assert ran == []
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="handles wait for callbacks from 3.14 on")
+@pytest.mark.parametrize("method", ["cancel", "cancelled"])
+def test_handle_answers_another_thread_when_its_callback_has_returned(loop, method):
+    begun = threading.Event()
+    answered = threading.Event()
+    too_early = []
+
+    def callback():
+        begun.set()
+        # The wait is over at once if the other thread gets its answer too early.
+        too_early.append(answered.wait(0.05))
+
+    with RunningLoop(loop):
+        handle = loop.call_soon_threadsafe(callback)
+        assert begun.wait(5)
+        getattr(handle, method)()
+        answered.set()
+    assert too_early == [False]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="handles wait for callbacks from 3.14 on")
+def test_handle_answers_its_own_callback_at_once(loop):
+    seen = []
+
+    def callback():
+        seen.append((handle.cancelled(), handle.cancel()))
+        loop.stop()
+
+    handle = loop.call_soon_threadsafe(callback)
+    loop.run_forever()
+    assert seen == [(False, None)]
 
 
 def test_arguments_and_context_arrive(loop):

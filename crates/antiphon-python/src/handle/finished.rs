@@ -1,8 +1,8 @@
 //! Waiting, on another thread, until a handle's callback has returned.
 //!
-//! From CPython 3.14 on, `cancel()` of what `call_soon_threadsafe` returned does not come back while the callback runs on
-//! the loop's thread: who cancelled may then free what the callback used. Nothing of this costs a callback anything but
-//! two stores, unless somebody waits.
+//! From CPython 3.14 on, `cancel()` and `cancelled()` of what `call_soon_threadsafe` returned do not come back while the
+//! callback runs on the loop's thread: who cancelled may then free what the callback used. Nothing of this costs a
+//! callback anything but two stores, unless somebody waits.
 //!
 //! Source: CPython Lib/asyncio/events.py, class _ThreadSafeHandle.
 

@@ -42,7 +42,7 @@ pub struct Handle {
     cancelled: AtomicBool,
     /// Readers and writers are called again and again; every other handle gives its call away when it runs.
     repeats: AtomicBool,
-    /// Whether it came from `call_soon_threadsafe`, whose `cancel()` waits from 3.14 on ([`finished`]).
+    /// Whether it came from `call_soon_threadsafe`, whose `cancel()` and `cancelled()` wait from 3.14 on ([`finished`]).
     threadsafe: AtomicBool,
     /// Whether a thread without the seat made it: then it rests where such threads can find it.
     foreign: AtomicBool,
@@ -384,10 +384,15 @@ impl Instance<Handle> {
             }
         }
         drop(call);
+        self.wait_while_it_runs();
+        Ok(Owned::none())
+    }
+
+    /// What a thread-safe handle does before it answers another thread, from CPython 3.14 on ([`finished`]).
+    fn wait_while_it_runs(&self) {
         if cfg!(Py_3_14) && self.threadsafe.load(Ordering::Relaxed) {
             self.owner_loop().running_threadsafe().wait(self.as_ptr());
         }
-        Ok(Owned::none())
     }
 
     /// asyncio shows a handle that was cancelled in debug mode as it was, callback and arguments included.
@@ -405,6 +410,11 @@ fn cancel(this: &Instance<Handle>) -> Result {
 }
 
 fn cancelled(this: &Instance<Handle>) -> Result {
+    this.wait_while_it_runs();
+    Ok(Owned::bool(this.is_cancelled()))
+}
+
+fn get_cancelled(this: &Instance<Handle>) -> Result {
     Ok(Owned::bool(this.is_cancelled()))
 }
 
@@ -452,6 +462,9 @@ fn repr(this: &Instance<Handle>) -> Result {
 /// 64 bytes a handle for slots that nothing uses.
 fn stand_in(this: &Instance<Handle>) -> Result {
     let names = names();
+    if cfg!(Py_3_14) && this.threadsafe.load(Ordering::Relaxed) {
+        return import("asyncio.events", "_ThreadSafeHandle");
+    }
     Ok(if this.is_timer() { names.timer_handle_class.clone() } else { names.handle_class.clone() })
 }
 
@@ -558,7 +571,7 @@ pub fn load(module: &Owned) -> Result<()> {
             .attribute(c"_args", getter!(get_args), None, c"Its arguments, None once it ran.")
             .attribute(c"_loop", getter!(get_loop), None, c"The loop.")
             .attribute(c"_context", getter!(get_context), None, c"The context that the callback runs in.")
-            .attribute(c"_cancelled", getter!(cancelled), None, c"Whether `cancel()` was called.")
+            .attribute(c"_cancelled", getter!(get_cancelled), None, c"Whether `cancel()` was called.")
             .attribute(
                 c"_source_traceback",
                 getter!(get_source_traceback),

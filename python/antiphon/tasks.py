@@ -36,7 +36,7 @@ class Tasks(LoopBase):
         """
         factory = self.get_task_factory()
         if factory is None:
-            task = asyncio.Task(coro, loop=self, **keywords)
+            task = asyncio.tasks.Task(coro, loop=self, **keywords)
             stack = getattr(task, "_source_traceback", None)
             if stack:
                 del stack[-1]  # this frame says nothing about where the task was made

@@ -10,10 +10,11 @@ macro_rules! names {
     (strings { $($string:ident),* $(,)? } imports { $($import:ident = $module:literal . $attribute:literal),* $(,)? }
      keywords { $($keyword:ident = ($($word:ident),*)),* $(,)? }) => {
         /// Every name that native code looks up or compares with, and every foreign function that it calls.
-        #[allow(missing_docs, reason = "each field is the name it holds")]
+        #[allow(missing_docs, non_snake_case, reason = "each field is the name it holds")]
         pub struct Names { $(pub $string: Owned,)* $(pub $import: Owned,)* $(pub $keyword: Owned,)* }
 
         impl Names {
+            #[allow(non_snake_case, reason = "as above")]
             fn load() -> Result<Self> {
                 $(let $string = intern(stringify!($string).trim_start_matches("r#"))?;)*
                 $(let $import = import($module, $attribute)?;)*
@@ -33,11 +34,12 @@ names! {
         _get_running_loop, get_write_buffer_size, getpeername, getsockname, gettimeout, gi_code, high, is_closing, loop_, low, msg,
         n, __name__, name, nbytes, _on_timeout, pause_reading, pause_writing, peername, pipe, proto,
         protocol, recv, recv_into, recvfrom, recvfrom_into, register, resume_reading, resume_writing,
-        send, sendto, server, set_exception, set_result, _set_running_loop, setblocking, sock, socket, sockname, throw, time,
-        r#type, value, waiter, write,
+        send, sendto, server, set_exception, set_result, _set_running_loop, setblocking, sock, socket, sockname, Task, throw,
+        time, r#type, value, waiter, write,
     }
     imports {
         events_module = "asyncio"."events",
+        tasks_namespace = "asyncio.tasks"."__dict__",
         handle_class = "asyncio"."Handle",
         timer_handle_class = "asyncio"."TimerHandle",
         future_class = "asyncio"."Future",

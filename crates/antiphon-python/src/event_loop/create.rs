@@ -8,7 +8,7 @@ use std::ptr;
 use pyo3::ffi;
 
 use super::EventLoop;
-use crate::ffi::raise::type_error;
+use crate::ffi::raise::{runtime_error, type_error};
 use crate::ffi::{Args, HeapType, Instance, Owned, Result, call::call_with_keywords};
 use crate::names::names;
 use crate::{method, method_noargs, method_one};
@@ -31,7 +31,22 @@ fn create_task(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     if this.debug() || this.task_factory.with(|factory| factory.is_some()) {
         return args.forward(&this.owned().attr(&names._create_task_slow)?);
     }
-    args.forward_with(&names.task_class, &names.loop_, this.as_ptr())
+    args.forward_with(&task_class()?, &names.loop_, this.as_ptr())
+}
+
+/// The class that asyncio makes tasks of now: programs replace it, as for asyncio's own loop.
+#[inline]
+fn task_class() -> Result {
+    let names = names();
+    let mut class = ptr::null_mut();
+    // SAFETY: F1; the dict of a module and a string; a new reference is written to `class`, or null.
+    match unsafe {
+        ffi::compat::PyDict_GetItemRef(names.tasks_namespace.as_ptr(), names.Task.as_ptr(), &raw mut class)
+    } {
+        0 => Err(runtime_error("asyncio.tasks has no Task")),
+        // SAFETY: F1; null where the look-up failed.
+        _ => unsafe { Owned::from_new(class) },
+    }
 }
 
 fn set_task_factory(this: &Instance<EventLoop>, factory: &Owned) -> Result {

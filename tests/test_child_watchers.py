@@ -74,6 +74,45 @@ def test_watcher_of_the_program_is_told_of_each_child(loop, use_watcher):
     assert len(told) == 1
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python 3.12 asks the watcher itself")
+def test_what_entering_a_watcher_gives_is_asked(loop, use_watcher):
+    """A watcher may be a means to get at another one."""
+    told = []
+
+    class Entered:
+        def __init__(self, is_active):
+            self.active = is_active
+
+        def is_active(self):
+            return self.active
+
+        def add_child_handler(self, pid, callback, *args):
+            told.append(pid)
+            outer.add_child_handler(pid, callback, *args)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+
+        class Watcher(asyncio.PidfdChildWatcher):
+            inner = Entered(False)
+
+            def __enter__(self):
+                return self.inner
+
+        outer = use_watcher(Watcher())
+
+    with pytest.raises(RuntimeError, match="is not activated"):
+        loop.run_until_complete(asyncio.create_subprocess_exec("true"))
+    outer.inner = Entered(True)
+
+    async def main():
+        process = await asyncio.create_subprocess_exec("true")
+        assert await process.wait() == 0
+        return process.pid
+
+    assert [loop.run_until_complete(main())] == told
+
+
 def test_inactive_watcher_refuses_children(loop, use_watcher):
     watcher = use_watcher(make("SafeChildWatcher"))
     watcher.attach_loop(None)

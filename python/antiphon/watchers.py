@@ -46,10 +46,11 @@ class Watching:
         Raises:
             RuntimeError: the watcher is not active.
         """
-        self._watcher = watcher
         with ExitStack() as context:
-            context.enter_context(_entered(watcher))
-            if not watcher.is_active():
+            entered = context.enter_context(_entered(watcher))
+            # Python 3.11 asks what `with` gives, which may be another object.
+            self._watcher = entered if sys.version_info < (3, 12) else watcher
+            if not self._watcher.is_active():
                 raise RuntimeError(
                     "asyncio.get_child_watcher() is not activated, "
                     "subprocess support is not installed."
@@ -67,7 +68,7 @@ class Watching:
 
 
 @contextmanager
-def _entered(watcher: Any) -> Iterator[None]:
+def _entered(watcher: Any) -> Iterator[Any]:
     # A `with` statement of its own: the watcher may be any object that one accepts.
-    with watcher:
-        yield
+    with watcher as entered:
+        yield entered

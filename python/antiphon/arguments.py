@@ -9,6 +9,8 @@ import socket
 import sys
 from typing import Any
 
+from antiphon.seams import base_events
+
 try:
     import ssl
 except ImportError:  # an interpreter built without OpenSSL
@@ -68,10 +70,11 @@ def set_reuse_port(sock: socket.socket) -> None:
     Raises:
         ValueError: the platform does not know the option, or knows it only by name.
     """
-    if not hasattr(socket, "SO_REUSEPORT"):
+    option = getattr(base_events.socket, "SO_REUSEPORT", None)
+    if option is None:
         raise ValueError("reuse_port not supported by socket module")
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, option, 1)
     except OSError:
         raise ValueError(
             "reuse_port not supported by socket module, SO_REUSEPORT defined but not implemented."

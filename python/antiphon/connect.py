@@ -14,12 +14,14 @@ import socket
 import sys
 from asyncio.log import logger
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from antiphon.arguments import check_not_ssl, check_stream, refuse_before
 from antiphon.happy_eyeballs import interleave_families, staggered_race
 from antiphon.resolve import AddressInfo, Resolve
+from antiphon.seams import base_events
 from antiphon.tls import TlsOptions, requested_tls, wrap
 
 if TYPE_CHECKING:
@@ -209,7 +211,7 @@ class Connect(Resolve):
         family, kind, proto, _, address = info
         sock: socket.socket | None = None
         try:
-            sock = socket.socket(family, kind, proto)
+            sock = base_events.socket.socket(family=family, type=kind, proto=proto)
             sock.setblocking(False)
             if local_infos is not None:
                 _bind_to_one(sock, family, local_infos, own_errors)
@@ -218,7 +220,9 @@ class Connect(Resolve):
             return sock
         except BaseException as error:
             if sock is not None:
-                sock.close()
+                # What went wrong before tells more than a socket that cannot be closed.
+                with suppress(OSError):
+                    sock.close()
             if isinstance(error, OSError):
                 own_errors.append(error)
             raise
@@ -236,7 +240,16 @@ class Connect(Resolve):
             if tls is None:
                 transport = self._make_stream_transport(sock, protocol, waiter)
             else:
-                transport = wrap(self, sock, protocol, waiter, tls)
+                transport = self._make_ssl_transport(
+                    sock,
+                    protocol,
+                    tls.context,
+                    waiter,
+                    server_side=tls.server_side,
+                    server_hostname=tls.server_hostname,
+                    ssl_handshake_timeout=tls.handshake_timeout,
+                    ssl_shutdown_timeout=tls.shutdown_timeout,
+                )
         except BaseException:
             sock.close()
             raise
@@ -248,6 +261,27 @@ class Connect(Resolve):
         finally:
             del waiter  # holds the exception whose traceback holds this frame: no cycle
         return transport, protocol
+
+    def _make_ssl_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: "ssl_module.SSLContext | None",
+        waiter: asyncio.Future[None],
+        *,
+        server_side: bool,
+        server_hostname: str | None,
+        ssl_handshake_timeout: float | None,
+        ssl_shutdown_timeout: float | None,
+    ) -> asyncio.Transport:
+        """Puts a protocol on a connected socket with TLS between them; see `wrap`.
+
+        Under asyncio's name and with its arguments, so that a program that replaces it is heard.
+        """
+        options = TlsOptions(
+            sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
+        )
+        return wrap(self, sock, protocol, waiter, options)
 
 
 def _name_to_verify(ssl: Any, host: Any, server_hostname: str | None) -> str | None:

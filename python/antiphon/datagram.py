@@ -18,6 +18,7 @@ from typing import Any
 
 from antiphon.arguments import set_reuse_port
 from antiphon.connect import Connect
+from antiphon.seams import base_events
 from antiphon.unix import is_file, remove_stale_socket
 
 __all__ = ["Datagrams"]
@@ -151,7 +152,9 @@ class Datagrams(Connect):
         try:
             for (family, proto), (local, remote) in endpoints:
                 try:
-                    sock = socket.socket(family, socket.SOCK_DGRAM, proto)
+                    sock: socket.socket = base_events.socket.socket(
+                        family=family, type=socket.SOCK_DGRAM, proto=proto
+                    )
                 except OSError as error:
                     first_error = first_error or error
                     continue

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import reprlib
 import sys
 import traceback
 from asyncio import constants, coroutines, format_helpers
 from typing import Any
 
-logger = logging.getLogger("asyncio")
+from antiphon.seams import base_events
 
 
 def call_stack() -> traceback.StackSummary:
@@ -90,7 +89,7 @@ def callback_source(function: Any, args: tuple[Any, ...], debug: bool) -> str:
 def handle_repr(handle: Any, timer: bool) -> str:
     """`repr` of a Handle or TimerHandle."""
     parts = [type(handle).__name__]
-    if handle.cancelled():
+    if handle._cancelled:  # the method may wait for the callback
         parts.append("cancelled")
     if timer:
         parts.append(f"when={handle.when()}")
@@ -120,7 +119,7 @@ def callback_failed(
 
 def report_slow(handle: Any, seconds: float) -> None:
     """Log a callback that kept the loop for longer than `slow_callback_duration`."""
-    logger.warning("Executing %s took %.3f seconds", slow_source(handle), seconds)
+    base_events.logger.warning("Executing %s took %.3f seconds", slow_source(handle), seconds)
 
 
 def slow_source(handle: Any) -> str:

@@ -17,6 +17,7 @@ from asyncio.log import logger
 from typing import Any
 
 from antiphon.executor import Executor
+from antiphon.seams import base_events
 
 __all__ = ["AddressInfo", "Resolve", "literal_addrinfo", "literal_endpoint"]
 
@@ -160,7 +161,7 @@ class Resolve(Executor):
             return literal
         return await self.run_in_executor(
             None,
-            socket.getaddrinfo,  # type: ignore[arg-type]  # its types tell the families apart
+            base_events.socket.getaddrinfo,
             host,
             port,
             family,
@@ -178,8 +179,9 @@ class Resolve(Executor):
             socket.gaierror: no name was found and the flags require one.
         """
         if flags.__class__ is int and flags & _NUMERIC_ONLY == _NUMERIC_ONLY:
-            return socket.getnameinfo(sockaddr, flags)
-        return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
+            name: tuple[str, str] = base_events.socket.getnameinfo(sockaddr, flags)
+            return name
+        return await self.run_in_executor(None, base_events.socket.getnameinfo, sockaddr, flags)
 
     async def _resolve_endpoint(
         self,
@@ -212,10 +214,12 @@ class Resolve(Executor):
                 query += f", {name}={value!r}"
         logger.debug("Get address info %s", query)
         began = self.time()
-        infos = socket.getaddrinfo(host, port, family, kind, proto, flags)
+        infos: list[AddressInfo] = base_events.socket.getaddrinfo(
+            host, port, family, kind, proto, flags
+        )
         seconds = self.time() - began
         logger.log(
             20 if seconds >= self.slow_callback_duration else 10,
             f"Getting address info {query} took {seconds * 1e3:.3f}ms: {infos!r}",
         )
-        return infos  # type: ignore[return-value]
+        return infos

@@ -21,6 +21,7 @@ from typing import Any
 
 from antiphon.arguments import check_not_ssl
 from antiphon.executor import Executor
+from antiphon.seams import unix_events
 
 __all__ = ["SockSendfile", "check_file_arguments"]
 
@@ -164,7 +165,7 @@ def _settle(future: asyncio.Future[None]) -> None:
 
 def _regular_fileno(file: Any) -> int:
     """Returns the descriptor of a file that the kernel may be able to send."""
-    if not hasattr(os, "sendfile"):
+    if not hasattr(unix_events.os, "sendfile"):
         raise SendfileNotAvailableError("os.sendfile() is not available")
     try:
         fileno: int = file.fileno()

@@ -28,6 +28,7 @@ from antiphon.arguments import (
 )
 from antiphon.connect import ProtocolFactory
 from antiphon.resolve import AddressInfo, Resolve
+from antiphon.seams import base_events
 from antiphon.server import Server
 from antiphon.tls import requested_tls_of_server, wrapped_with
 
@@ -168,7 +169,7 @@ class Serve(Resolve):
         """Returns a bound socket, or None for an address that this machine has no use for."""
         family, kind, proto, _, address = info
         try:
-            sock = socket.socket(family, kind, proto)
+            sock: socket.socket = base_events.socket.socket(family, kind, proto)
         except OSError:
             # The resolver may list families that the kernel was built without.
             if self.get_debug():

@@ -64,6 +64,7 @@ class Server(asyncio.AbstractServer):
         self._serving = False
         self._serving_forever: asyncio.Future[None] | None = None
         self._clients: dict[int, ref[asyncio.Transport]] = {}  # by id of the transport
+        self._nameless_clients = 0
         # None once closed and without connections: then nobody has to wait any more.
         self._waiters: list[asyncio.Future[None]] | None = []
 
@@ -183,19 +184,31 @@ class Server(asyncio.AbstractServer):
                 self._wrap_protocol,
             )
 
-    def _attach(self, transport: Any) -> None:
-        """Counts a connection in; called by the accept loop."""
-        self._clients[id(transport)] = ref(transport)
+    def _attach(self, transport: Any = None) -> None:
+        """Counts a connection in; called by the accept loop.
 
-    def _detach(self, transport: Any) -> None:
+        Transports of other libraries did not tell who they are before Python 3.13: None stands for
+        one of them.
+        """
+        if transport is None:
+            self._nameless_clients += 1
+        else:
+            self._clients[id(transport)] = ref(transport)
+
+    def _detach(self, transport: Any = None) -> None:
         """Counts a connection out; the last one of a closed server wakes who waits for that."""
-        self._clients.pop(id(transport), None)
+        if transport is None:
+            self._nameless_clients -= 1
+        else:
+            self._clients.pop(id(transport), None)
         if self._sockets is None and not self._has_clients():
             self._wake_waiters()
 
     def _has_clients(self) -> bool:
         """Tells whether a connection is left; looks no further than the first."""
-        return any(reference() is not None for reference in self._clients.values())
+        return self._nameless_clients > 0 or any(
+            reference() is not None for reference in self._clients.values()
+        )
 
     def _living_clients(self) -> list[asyncio.Transport]:
         """Returns the accepted connections that are still there."""

@@ -11,14 +11,12 @@ Source: Lib/asyncio/unix_events.py, signal(7).
 import asyncio
 import errno
 import os
-import signal
-import sys
 import warnings
-from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any
 
 from antiphon._antiphon import LoopBase
+from antiphon.seams import base_events, unix_events
 
 __all__ = ["Signals"]
 
@@ -51,7 +49,7 @@ class Signals(LoopBase):
         read_fd, write_fd = self._signal_pipe()
         try:
             # Refused outside of the main thread: so it comes first.
-            signal.set_wakeup_fd(write_fd)
+            unix_events.signal.set_wakeup_fd(write_fd)
         except (ValueError, OSError) as error:
             raise RuntimeError(str(error)) from error
         if not self._signal_handlers:
@@ -60,9 +58,9 @@ class Signals(LoopBase):
         self._signal_handlers[sig] = asyncio.Handle(callback, args, self, None)
         try:
             # Any handler of Python's makes the interpreter write to the pipe.
-            signal.signal(sig, _leave_to_the_pipe)
+            unix_events.signal.signal(sig, _leave_to_the_pipe)
             # Lets the kernel restart system calls instead of failing them with EINTR.
-            signal.siginterrupt(sig, False)
+            unix_events.signal.siginterrupt(sig, False)
         except OSError as error:
             del self._signal_handlers[sig]
             self._forget_pipe_when_unused()
@@ -83,6 +81,7 @@ class Signals(LoopBase):
         self._check_signal(sig)
         if self._signal_handlers.pop(sig, None) is None:
             return False
+        signal = unix_events.signal
         default = signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
         try:
             signal.signal(sig, default)
@@ -97,7 +96,7 @@ class Signals(LoopBase):
         """Gives all signals their default action back; the loop closes."""
         if not self._signal_handlers:
             return
-        if sys.is_finalizing():
+        if unix_events.sys.is_finalizing():
             # Signals cannot be set any more, and the process is about to end.
             warnings.warn(
                 f"Closing the loop {self!r} on interpreter shutdown stage, "
@@ -139,7 +138,7 @@ class Signals(LoopBase):
         """Refuses what is no signal of this system."""
         if not isinstance(sig, int):
             raise TypeError(f"sig must be an int, not {sig!r}")
-        if sig not in signal.valid_signals():
+        if sig not in unix_events.signal.valid_signals():
             raise ValueError(f"invalid signal number {sig}")
 
     def _forget_pipe_when_unused(self) -> None:
@@ -147,9 +146,9 @@ class Signals(LoopBase):
         if self._signal_handlers:
             return
         try:
-            signal.set_wakeup_fd(-1)
+            unix_events.signal.set_wakeup_fd(-1)
         except (ValueError, OSError) as error:
-            logger.info("set_wakeup_fd(-1) failed: %s", error)
+            base_events.logger.info("set_wakeup_fd(-1) failed: %s", error)
 
 
 def _leave_to_the_pipe(_signum: int, _frame: object) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.arguments import refuse_before
 from antiphon.connect import Connect, ProtocolFactory
+from antiphon.seams import unix_events
 from antiphon.server import Server
 from antiphon.tls import requested_tls, requested_tls_of_server, wrapped_with
 
@@ -77,7 +78,7 @@ class UnixStreams(Connect):
         if path is not None:
             if sock is not None:
                 raise ValueError("path and sock can not be specified at the same time")
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock = _unix_socket()
             try:
                 sock.setblocking(False)
                 await self._sock_connect(sock, os.fspath(path))
@@ -145,6 +146,12 @@ class UnixStreams(Connect):
         return server
 
 
+def _unix_socket() -> socket.socket:
+    """Makes a socket by the name that asyncio's own loop makes it by."""
+    sock: socket.socket = unix_events.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    return sock
+
+
 def _check_unix_stream(sock: socket.socket) -> None:
     """Refuses a socket of another family or type."""
     if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
@@ -158,7 +165,7 @@ def is_file(path: Any) -> bool:
 
 def _bind(path: str | bytes) -> socket.socket:
     """Returns a socket bound to a path, or to an abstract name."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = _unix_socket()
     try:
         if is_file(path):
             remove_stale_socket(path)

@@ -28,16 +28,6 @@ MORE_MODULES = [
     "test_unix_events",
 ]
 
-# These replace the name `socket` in asyncio's own module to keep their connections on paper. On another
-# implementation they would look names up and connect to addresses of the Internet in earnest.
-NEVER = [
-    "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_bluetooth",
-    "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_ip_addr",
-    "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_ipv6_scope",
-    "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_multiple_errors",
-    "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_no_inet_pton",
-]
-
 # What tells most in the least time: whatever touches the loop itself, once. The rest runs the same
 # bodies over other classes of tasks and futures, which are CPython's own.
 QUICK = [
@@ -73,7 +63,7 @@ def load_runner() -> tuple[ModuleType, list[str], list[str]]:
     Returns:
         Its module `common`, the modules of tests to run (the longest first, so that several at a
         time end together), and patterns of tests to leave out (the same tests once more on asyncio's
-        other selectors and child watchers, and `NEVER`).
+        other selectors and child watchers).
 
     Raises:
         ImportError: it is not beside this clone.
@@ -88,7 +78,7 @@ def load_runner() -> tuple[ModuleType, list[str], list[str]]:
         sys.path.remove(str(RUNNER))
         sys.dont_write_bytecode = before
     modules = sorted({*runner.MODULES, *MORE_MODULES}, key=lambda name: (name != LONGEST, name))
-    return common, modules, [*runner.DROP, *NEVER]
+    return common, modules, list(runner.DROP)
 
 
 def specification(

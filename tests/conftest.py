@@ -188,6 +188,16 @@ def faults(loop: asyncio.AbstractEventLoop) -> list[dict[str, Any]]:
     return contexts
 
 
+@pytest.fixture
+def streams(loop_name: str) -> Any:
+    """The module whose streams are under test: asyncio's own, or antiphon's."""
+    if loop_name == "asyncio":
+        return asyncio.streams
+    import antiphon.streams
+
+    return antiphon.streams
+
+
 @pytest.fixture(params=["tcp", "unix"])
 def link(loop: asyncio.AbstractEventLoop, request: pytest.FixtureRequest) -> Iterator[Link]:
     """A transport over TCP and over a Unix socket, with the raw socket at its other end."""

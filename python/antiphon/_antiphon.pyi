@@ -4,9 +4,10 @@ import asyncio
 import contextvars
 import socket
 import traceback
+import weakref
 from abc import ABCMeta
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar, TypeVarTuple, final
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, SupportsIndex, TypeVar, TypeVarTuple, final
 
 from antiphon.server import Server
 from antiphon.spawn import Command
@@ -14,6 +15,7 @@ from antiphon.tls import Session, WrapProtocol
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
+_Separator = bytes | bytearray | memoryview
 _FileDescriptorLike = Any  # an int, or anything with fileno()
 
 __version__: str
@@ -86,6 +88,113 @@ class SSLTransport(asyncio.Transport):
     def _lower_lost(self, exc: BaseException | None) -> None: ...
     def _pause_lower(self) -> None: ...
     def _resume_lower(self) -> None: ...
+
+class StreamReader:
+    """What has arrived on a stream."""
+
+    _buffer: bytearray
+    _limit: int
+    _eof: bool
+    _paused: bool
+    _waiter: asyncio.Future[None] | None
+    _exception: BaseException | None
+    _transport: asyncio.BaseTransport | None
+    _loop: asyncio.AbstractEventLoop
+    _source_traceback: traceback.StackSummary | None
+
+    def __init__(
+        self, limit: int = 65536, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None: ...
+    def exception(self) -> BaseException | None: ...
+    def set_exception(self, exc: BaseException, /) -> None: ...
+    def set_transport(self, transport: asyncio.BaseTransport, /) -> None: ...
+    def feed_eof(self) -> None: ...
+    def at_eof(self) -> bool: ...
+    def feed_data(self, data: Iterable[SupportsIndex], /) -> None: ...
+    def readline(self) -> Coroutine[Any, Any, bytes]: ...
+    # Several separators from 3.13 on.
+    def readuntil(
+        self, separator: _Separator | tuple[_Separator, ...] = b"\n"
+    ) -> Coroutine[Any, Any, bytes]: ...
+    def read(self, n: int = -1) -> Coroutine[Any, Any, bytes]: ...
+    def readexactly(self, n: int) -> Coroutine[Any, Any, bytes]: ...
+    def __aiter__(self) -> StreamReader: ...
+    def __anext__(self) -> Coroutine[Any, Any, bytes]: ...
+    def _replace_transport(self, transport: asyncio.BaseTransport, /) -> None: ...
+    def _maybe_resume_transport(self) -> None: ...
+    def _wakeup_waiter(self) -> None: ...
+    def _wait_for_data(self, func_name: str, /) -> Coroutine[Any, Any, None]: ...
+
+class StreamReaderProtocol(asyncio.Protocol):
+    """Feeds a reader what arrives."""
+
+    _loop: asyncio.AbstractEventLoop
+    _stream_reader_wr: weakref.ref[StreamReader] | None
+    _strong_reader: StreamReader | None
+    _stream_writer: StreamWriter | None  # before 3.13
+    _transport: asyncio.Transport | None
+    _client_connected_cb: Callable[[Any, Any], Any]
+    _task: asyncio.Task[None]
+    _closed: asyncio.Future[None]
+    _source_traceback: traceback.StackSummary | None
+    _paused: bool
+    _connection_lost: bool
+    _reject_connection: bool
+    _over_ssl: bool
+
+    def __init__(
+        self,
+        stream_reader: StreamReader | None,
+        client_connected_cb: Callable[[Any, Any], Any] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None: ...
+    def __del__(self) -> None: ...
+    @property
+    def _stream_reader(self) -> StreamReader | None: ...
+    @property
+    def _drain_waiters(self) -> list[asyncio.Future[None]]: ...
+    def _drain_helper(self) -> Coroutine[Any, Any, None]: ...
+    def _get_close_waiter(self, stream: StreamWriter, /) -> asyncio.Future[None]: ...
+    def _replace_transport(self, transport: asyncio.Transport, /) -> None: ...  # from 3.13 on
+    def _replace_writer(self, writer: StreamWriter, /) -> None: ...  # before
+
+class StreamWriter:
+    """A transport with `drain`."""
+
+    _transport: asyncio.Transport
+    _protocol: StreamReaderProtocol
+    _reader: StreamReader | None
+    _loop: asyncio.AbstractEventLoop
+
+    def __init__(
+        self,
+        transport: asyncio.BaseTransport,
+        protocol: asyncio.BaseProtocol,
+        reader: StreamReader | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None: ...
+    def __del__(self) -> None: ...
+    @property
+    def transport(self) -> asyncio.Transport: ...
+    @property
+    def _complete_fut(self) -> asyncio.Future[None]: ...
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+    def writelines(self, data: Iterable[bytes | bytearray | memoryview]) -> None: ...
+    def write_eof(self) -> None: ...
+    def can_write_eof(self) -> bool: ...
+    def close(self) -> None: ...
+    def is_closing(self) -> bool: ...
+    def wait_closed(self) -> Coroutine[Any, Any, None]: ...
+    def get_extra_info(self, name: str, default: Any = None) -> Any: ...
+    def drain(self) -> Coroutine[Any, Any, None]: ...
+    def start_tls(
+        self,
+        sslcontext: Any,
+        *,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,  # from 3.12 on
+    ) -> Coroutine[Any, Any, None]: ...
 
 @final
 class ReadPipeTransport(asyncio.ReadTransport):

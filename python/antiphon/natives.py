@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from antiphon import _antiphon
+from antiphon import _antiphon, streams
 
 __all__ = ["NAMES", "replacements"]
 
@@ -51,8 +51,10 @@ def _pairs() -> Iterator[tuple[Any, Any]]:
     for module_name, names in NAMES.items():
         module = importlib.import_module(module_name)
         for name in names:
-            if hasattr(module, name) and hasattr(_antiphon, name):
-                yield getattr(module, name), getattr(_antiphon, name)
+            # What runs once per connection is in Python.
+            home = streams if hasattr(streams, name) else _antiphon
+            if hasattr(module, name) and hasattr(home, name):
+                yield getattr(module, name), getattr(home, name)
 
 
 def replacements() -> dict[int, tuple[Any, Any]]:

@@ -127,11 +127,6 @@ impl<C: AsRef<[u8]> + Clone> StreamBuffer<C> {
         self.eof && self.len == 0
     }
 
-    /// What has come, for the collector of the chunks' own world.
-    pub fn chunks(&self) -> impl Iterator<Item = &C> {
-        self.pieces.iter().filter_map(Piece::chunk)
-    }
-
     /// The bytes that wait, in order.
     pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
         let mut skipped = self.taken_of_first;

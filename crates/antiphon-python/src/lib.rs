@@ -20,11 +20,11 @@
 //! | [`transport`] | stream transports and listeners |
 //! | [`tls`] | TLS transports, over those and others |
 //! | [`pipe`] | pipe transports |
+//! | [`streams`] | `StreamReader`, `StreamWriter`, `StreamReaderProtocol` |
 //! | [`child`] | child processes: started by a thread, reaped by the loop |
 
 mod child;
 mod context;
-#[allow(dead_code, unused_imports, reason = "its first users, locks and queues, are under way")]
 mod coroutine;
 mod datagram;
 mod event_loop;
@@ -36,6 +36,7 @@ mod pipe;
 mod seat;
 mod sock;
 mod sockaddr;
+mod streams;
 mod tls;
 mod transport;
 mod work;
@@ -62,7 +63,8 @@ fn load(module: &Owned) -> ffi::Result<()> {
     tls::load(module)?;
     datagram::load(module)?;
     pipe::load(module)?;
-    child::load(module)
+    child::load(module)?;
+    streams::load(module)
 }
 
 /// `antiphon._antiphon`: no GIL needed, all state is behind the seat or cells of its own.

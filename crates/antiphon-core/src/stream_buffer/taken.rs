@@ -17,13 +17,6 @@ impl<C: AsRef<[u8]> + Clone> Piece<C> {
         }
     }
 
-    pub(super) fn chunk(&self) -> Option<&C> {
-        match self {
-            Self::Chunk(chunk) => Some(chunk),
-            Self::Joined(_) => None,
-        }
-    }
-
     /// The bytes from `start` to `end`, while the piece stays where it is.
     pub(super) fn part(&self, start: usize, end: usize) -> Part<C> {
         match self {

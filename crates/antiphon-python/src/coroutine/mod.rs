@@ -42,7 +42,7 @@ use crate::ffi::{Owned, Result};
 
 pub use class::Class;
 pub use delegate::Delegate;
-pub use life::{Coroutine, make};
+pub use life::make;
 pub use protocol::load;
 
 /// How an operation is resumed.

@@ -38,6 +38,36 @@ impl<'a> Args<'a> {
         Self { name, values, positional, keywords }
     }
 
+    /// Calls `callable` with `first` and, behind it, these very arguments.
+    pub fn forward_behind(&self, callable: &Owned, first: &Owned) -> Result {
+        let mut values = vec![ptr::null_mut(), first.as_ptr()];
+        values.extend_from_slice(self.values);
+        // SAFETY: F1; a free place in front, the arguments are those of a call that lasts longer.
+        unsafe {
+            Owned::from_new(ffi::PyObject_Vectorcall(
+                callable.as_ptr(),
+                values.as_ptr().add(1),
+                (self.positional + 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                self.keywords,
+            ))
+        }
+    }
+
+    /// As [`Self::bind`] for parameters of which none has to be given, as owned references.
+    pub fn optional<const N: usize>(&self, names: [&Owned; N]) -> Result<[Option<Owned>; N]> {
+        // SAFETY: the arguments are alive during the call.
+        let own =
+            |value: Option<*mut ffi::PyObject>| value.map(|value| unsafe { Owned::from_borrowed(value) });
+        self.bind(names, 0).map(|bound| bound.map(own))
+    }
+
+    /// As [`Self::bind`] for parameters that all have to be given, as owned references.
+    pub fn required<const N: usize>(&self, names: [&Owned; N]) -> Result<[Owned; N]> {
+        let bound = self.bind(names, N)?;
+        // SAFETY: all of them were given, and the arguments are alive during the call.
+        Ok(bound.map(|value| unsafe { Owned::from_borrowed(value.unwrap_or_else(|| ffi::Py_None())) }))
+    }
+
     /// The positional arguments.
     #[inline(always)]
     pub fn positional(&self) -> &'a [*mut ffi::PyObject] {
@@ -168,6 +198,34 @@ impl<'a> Args<'a> {
             return Err(self.missing(&absent));
         }
         Ok(bound)
+    }
+}
+
+/// Passes the arguments of a `tp_init` call, a tuple and a dict or null, on as those of a method.
+/// # Safety
+/// `args` and `keywords` are those of such a call.
+pub unsafe fn with_arguments<R>(
+    name: &'static CStr,
+    args: *mut ffi::PyObject,
+    keywords: *mut ffi::PyObject,
+    body: impl FnOnce(Args<'_>) -> Result<R>,
+) -> Result<R> {
+    // SAFETY: F1; by the caller's word. Keys of the dict are strings; both keep their items alive during the call.
+    unsafe {
+        let positional = ffi::PyTuple_GET_SIZE(args);
+        let mut values: Vec<_> = (0..positional).map(|place| ffi::PyTuple_GET_ITEM(args, place)).collect();
+        if keywords.is_null() || ffi::PyDict_Size(keywords) == 0 {
+            return body(Args::new(name, values.as_ptr(), positional, ptr::null_mut()));
+        }
+        let names = Owned::from_new(ffi::PyTuple_New(ffi::PyDict_Size(keywords)))?;
+        let (mut place, mut index) = (0, 0);
+        let (mut key, mut value) = (ptr::null_mut(), ptr::null_mut());
+        while ffi::PyDict_Next(keywords, &raw mut place, &raw mut key, &raw mut value) != 0 {
+            ffi::PyTuple_SET_ITEM(names.as_ptr(), index, Owned::from_borrowed(key).into_ptr());
+            values.push(value);
+            index += 1;
+        }
+        body(Args::new(name, values.as_ptr(), positional, names.as_ptr()))
     }
 }
 

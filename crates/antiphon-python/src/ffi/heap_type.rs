@@ -321,3 +321,88 @@ macro_rules! setter {
         entry
     }};
 }
+
+/// Wraps `fn(&Instance<T>, Args) -> Result<()>` as `tp_init`.
+#[macro_export]
+macro_rules! initialiser {
+    ($name:literal, $payload:ty, $function:path) => {{
+        unsafe extern "C" fn entry(
+            this: *mut pyo3::ffi::PyObject,
+            args: *mut pyo3::ffi::PyObject,
+            keywords: *mut pyo3::ffi::PyObject,
+        ) -> std::ffi::c_int {
+            $crate::ffi::guard_int(|| {
+                let name: &'static std::ffi::CStr = $name;
+                // SAFETY: F2.
+                let this: &$crate::ffi::Instance<$payload> = unsafe { $crate::ffi::Instance::from_ptr(this) };
+                let body = |args: $crate::ffi::Args<'_>| $function(this, args);
+                // SAFETY: the arguments are those of this very call.
+                unsafe { $crate::ffi::call::with_arguments(name, args, keywords, body)? };
+                Ok(0)
+            })
+        }
+        entry as *mut std::ffi::c_void
+    }};
+}
+
+/// Gives a type the slots of a class that programs make instances of and derive from: `T::default()` at first, collected by
+/// `Instance::<T>::{traverse, clear}`, with a dictionary and weak references.
+#[macro_export]
+macro_rules! collected_slots {
+    ($kind:expr, $payload:ty, $init:expr) => {{
+        unsafe extern "C" fn new(
+            kind: *mut pyo3::ffi::PyTypeObject,
+            _: *mut pyo3::ffi::PyObject,
+            _: *mut pyo3::ffi::PyObject,
+        ) -> *mut pyo3::ffi::PyObject {
+            // SAFETY: `tp_new` is called for the type and those derived from it.
+            $crate::ffi::guard(|| unsafe {
+                $crate::ffi::Instance::<$payload>::create_as(kind, <$payload>::default())
+            })
+        }
+        unsafe extern "C" fn traverse(
+            object: *mut pyo3::ffi::PyObject,
+            visit: pyo3::ffi::visitproc,
+            arg: *mut std::ffi::c_void,
+        ) -> std::ffi::c_int {
+            // SAFETY: F2, with the collector's own visitor.
+            unsafe {
+                let status = visit(pyo3::ffi::Py_TYPE(object).cast(), arg);
+                if status != 0 {
+                    return status;
+                }
+                $crate::ffi::Instance::<$payload>::from_ptr(object).traverse(visit, arg)
+            }
+        }
+        unsafe extern "C" fn clear(object: *mut pyo3::ffi::PyObject) -> std::ffi::c_int {
+            // SAFETY: F2.
+            unsafe { $crate::ffi::Instance::<$payload>::from_ptr(object) }.clear();
+            0
+        }
+        unsafe extern "C" fn dealloc(object: *mut pyo3::ffi::PyObject) {
+            // SAFETY: the object is unreachable; a finalizer that makes it reachable again ends this.
+            unsafe {
+                let kind = pyo3::ffi::Py_TYPE(object);
+                if (*kind).tp_finalize.is_some() && pyo3::ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+                    return;
+                }
+                pyo3::ffi::PyObject_GC_UnTrack(object.cast());
+                $crate::ffi::Instance::<$payload>::finish(object);
+                if let Some(free) = (*kind).tp_free {
+                    free(object.cast());
+                }
+                pyo3::ffi::Py_DECREF(kind.cast());
+            }
+        }
+        $kind
+            .base()
+            .collected()
+            .slot(pyo3::ffi::Py_tp_new, new as *mut std::ffi::c_void)
+            .slot(pyo3::ffi::Py_tp_init, $init)
+            .slot(pyo3::ffi::Py_tp_traverse, traverse as *mut std::ffi::c_void)
+            .slot(pyo3::ffi::Py_tp_clear, clear as *mut std::ffi::c_void)
+            .slot(pyo3::ffi::Py_tp_dealloc, dealloc as *mut std::ffi::c_void)
+            .weak_references($crate::ffi::Instance::<$payload>::WEAKREF_OFFSET)
+            .dictionary($crate::ffi::Instance::<$payload>::DICT_OFFSET)
+    }};
+}

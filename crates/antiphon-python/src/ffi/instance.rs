@@ -149,6 +149,25 @@ impl<T: Payload> Instance<T> {
         }
     }
 
+    /// A new instance of `kind`, which is `T`'s type or a Python class derived from it: what `tp_new` does.
+    /// # Safety
+    /// `kind` is as said.
+    pub unsafe fn create_as(kind: *mut ffi::PyTypeObject, payload: T) -> Result<Owned> {
+        if kind == T::type_object() {
+            return Self::create(payload);
+        }
+        // SAFETY: F1; the allocator of a derived type makes room for what it adds, and tracks the object, whose payload is
+        // put in before anything can look at it.
+        unsafe {
+            let Some(allocate) = (*kind).tp_alloc else {
+                return Err(super::raise::runtime_error("the type has no allocator"));
+            };
+            let object = Owned::from_new(allocate(kind, 0))?;
+            Self::initialise(object.as_ptr(), payload);
+            Ok(object)
+        }
+    }
+
     /// As [`Self::create`] for uncollected types, in memory that the caller provides (a free list's).
     /// # Safety
     /// `memory` is null or an unused block of [`Self::SIZE`] bytes from `PyObject_Malloc`.
@@ -199,6 +218,21 @@ impl<T: Payload> Instance<T> {
             (*this).payload.assume_init_drop();
             drop((*this).dictionary.get_mut().take());
         }
+    }
+
+    /// Shows the instance dictionary to the collector.
+    pub fn traverse_dictionary(&self, visit: ffi::visitproc, arg: *mut c_void) -> std::ffi::c_int {
+        let dictionary = self.dictionary();
+        // SAFETY: called from the traverse slot with its own visitor.
+        if dictionary.is_null() { 0 } else { unsafe { visit(dictionary, arg) } }
+    }
+
+    /// Gives the instance dictionary up; for the clear slot.
+    pub fn clear_dictionary(&self) {
+        // SAFETY: the slot is written on attached threads only (F1), and the object is garbage; the dict is dropped after
+        // the borrow has ended.
+        let dictionary = unsafe { (*self.dictionary.get()).take() };
+        drop(dictionary);
     }
 
     /// The instance dictionary, if one was made; for traverse and clear slots.

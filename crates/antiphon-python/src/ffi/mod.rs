@@ -22,6 +22,7 @@ pub mod new_bytes;
 pub mod owned;
 pub mod raise;
 pub mod visitor;
+pub mod weak;
 
 pub use call::{Args, call, call_method};
 pub use cell::GilCell;

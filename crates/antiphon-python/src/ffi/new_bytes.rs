@@ -20,6 +20,8 @@ unsafe extern "C" {
 pub struct NewBytes {
     object: Owned,
     room: usize,
+    /// Bytes written by [`Self::append`].
+    appended: usize,
 }
 
 impl NewBytes {
@@ -29,7 +31,7 @@ impl NewBytes {
         // SAFETY: F1; null asks for memory that the caller fills.
         let object =
             unsafe { Owned::from_new(ffi::PyBytes_FromStringAndSize(ptr::null(), room as ffi::Py_ssize_t))? };
-        Ok(Self { object, room })
+        Ok(Self { object, room, appended: 0 })
     }
 
     /// Where the memory begins.
@@ -41,6 +43,24 @@ impl NewBytes {
     /// Its size in bytes.
     pub fn room(&self) -> usize {
         self.room
+    }
+
+    /// Copies `bytes` behind what was appended before.
+    ///
+    /// # Panics
+    /// There is no room for them.
+    pub fn append(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.room - self.appended, "more bytes than there is room for");
+        // SAFETY: the memory is ours alone, and large enough.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.start().add(self.appended), bytes.len()) };
+        self.appended += bytes.len();
+    }
+
+    /// The object, of the bytes that were appended.
+    pub fn finish_appended(self) -> Result {
+        let appended = self.appended;
+        // SAFETY: as many were written.
+        unsafe { self.finish(appended) }
     }
 
     /// The object, of the `filled` bytes that were written.

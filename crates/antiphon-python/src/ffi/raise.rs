@@ -60,6 +60,29 @@ pub fn runtime_error(message: &str) -> Raised {
     raise(unsafe { ffi::PyExc_RuntimeError }, message)
 }
 
+/// `AssertionError(message)`, where asyncio has an `assert` statement that programs run into.
+#[cold]
+pub fn assertion_error(message: &str) -> Raised {
+    // SAFETY: as above.
+    raise(unsafe { ffi::PyExc_AssertionError }, message)
+}
+
+/// The statement `raise object`.
+#[cold]
+pub fn raise_object(object: &Owned) -> Raised {
+    // SAFETY: F1; living objects.
+    unsafe {
+        if ffi::PyExceptionInstance_Check(object.as_ptr()) != 0 {
+            ffi::PyErr_SetObject(ffi::Py_TYPE(object.as_ptr()).cast(), object.as_ptr());
+        } else if ffi::PyExceptionClass_Check(object.as_ptr()) != 0 {
+            ffi::PyErr_SetNone(object.as_ptr());
+        } else {
+            return type_error("exceptions must derive from BaseException");
+        }
+    }
+    Raised
+}
+
 /// The `OSError` subclass that belongs to `error`'s errno, as Python itself raises it.
 #[cold]
 pub fn os_error(error: &std::io::Error) -> Raised {

@@ -10,6 +10,7 @@ use super::transport::{Phase, Tls, TlsRef};
 use crate::ffi::raise;
 use crate::ffi::{Instance, NewBytes, Owned, Raised, Result, call};
 use crate::names::names;
+use crate::streams::feed::StreamsRef;
 use crate::transport::protocol::Receiver;
 use crate::transport::queue::bytes_of;
 use crate::transport::read::Buffer;
@@ -108,6 +109,7 @@ impl Instance<Tls> {
             set(&self.flags.delivering, true);
             let round = match &receiver {
                 Receiver::Data(method) => self.deliver_data(method),
+                Receiver::Streams(streams) => self.deliver_to_streams(streams),
                 Receiver::Missing => self.deliver_to_missing(),
                 Receiver::Buffered { get_buffer, buffer_updated } => {
                     self.deliver_buffered(get_buffer, buffer_updated)
@@ -130,6 +132,15 @@ impl Instance<Tls> {
         let (data, round) = self.open_records()?;
         if let Some(data) = data {
             self.in_context(|| call(method, [&data]))?;
+        }
+        Ok(round)
+    }
+
+    /// Feeds a `StreamReader`.
+    fn deliver_to_streams(&self, streams: &StreamsRef) -> Result<Round> {
+        let (data, round) = self.open_records()?;
+        if let Some(data) = data {
+            streams.data_received(&data)?;
         }
         Ok(round)
     }

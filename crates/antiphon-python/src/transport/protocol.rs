@@ -8,6 +8,7 @@ use pyo3::ffi;
 
 use crate::ffi::{Owned, Raised, Result, check};
 use crate::names::names;
+use crate::streams::feed::StreamsRef;
 use crate::tls::transport::TlsRef;
 
 /// How a protocol takes data.
@@ -17,6 +18,8 @@ pub enum Receiver {
     Data(Owned),
     /// Another layer of ours, which is fed without Python's help.
     Layer(TlsRef),
+    /// A `StreamReaderProtocol`, whose reader is fed without Python's help.
+    Streams(StreamsRef),
     /// None of them: the lack shows when data comes, as in asyncio.
     Missing,
     /// `get_buffer(sizehint)` and `buffer_updated(nbytes)`, bound.
@@ -45,6 +48,9 @@ impl Protocol {
     pub fn new(object: Owned) -> Result<Self> {
         if let Some(layer) = TlsRef::new(object.clone()) {
             return Ok(Self { object, receiver: Receiver::Layer(layer) });
+        }
+        if let Some(streams) = StreamsRef::of(&object) {
+            return Ok(Self { object, receiver: Receiver::Streams(streams) });
         }
         // SAFETY: F1; both are alive.
         let buffered = check(unsafe {
@@ -91,6 +97,7 @@ impl Protocol {
             Receiver::Data(method) => [Some(method), None],
             Receiver::Missing => [None, None],
             Receiver::Layer(layer) => [Some(layer.object()), None],
+            Receiver::Streams(streams) => [Some(streams.object()), None],
             Receiver::Buffered { get_buffer, buffer_updated } => [Some(get_buffer), Some(buffer_updated)],
         };
         for reference in [Some(&self.object)].into_iter().chain(methods).flatten() {

@@ -17,6 +17,7 @@ use crate::ffi::bytes::Room;
 use crate::ffi::raise::{self, os_error_object};
 use crate::ffi::{Instance, Owned, Raised, Result, call, call_method, check};
 use crate::names::names;
+use crate::streams::protocol::StreamReaderProtocol;
 use crate::tls::transport::Tls;
 
 /// The most bytes that one event brings.
@@ -71,6 +72,7 @@ impl Instance<Stream> {
         match receiver {
             Receiver::Data(method) => self.read_data(&method),
             Receiver::Layer(layer) => self.read_for_layer(&layer),
+            Receiver::Streams(streams) => self.read_for_streams(&streams),
             Receiver::Missing => self.look_for_receiver(),
             Receiver::Buffered { get_buffer, buffer_updated } => {
                 self.read_buffered(&get_buffer, &buffer_updated)
@@ -104,6 +106,36 @@ impl Instance<Stream> {
         }
     }
 
+    /// Feeds a `StreamReader`, which takes the bytes out of the loop's buffer itself.
+    #[inline]
+    fn read_for_streams(&self, streams: &Instance<StreamReaderProtocol>) -> Result<()> {
+        let expected = self.expected_bytes.load(Ordering::Relaxed);
+        if expected > 0 {
+            return match self.receive_large(expected)? {
+                Received::Data(data) => self.fed(streams.data_received(&data)),
+                Received::Nothing => Ok(()),
+                Received::End => self.on_eof(),
+                Received::Failed(error) => self.read_failed(&error),
+            };
+        }
+        let mut fed = Ok(());
+        let received = self.receive_into_loop(|bytes| fed = streams.bytes_received(bytes));
+        match received {
+            Ok(None) => Ok(()),
+            Ok(Some(0)) => self.on_eof(),
+            Ok(Some(_)) => self.fed(fed),
+            Err(error) => self.read_failed(&error),
+        }
+    }
+
+    #[inline(always)]
+    fn fed(&self, fed: Result<()>) -> Result<()> {
+        match fed {
+            Ok(()) => Ok(()),
+            Err(Raised) => self.protocol_raised("Fatal error: protocol.data_received() call failed."),
+        }
+    }
+
     /// The protocol had no `data_received` when it was set: it gets one more chance, then the connection fails.
     #[cold]
     fn look_for_receiver(&self) -> Result<()> {
@@ -133,30 +165,40 @@ impl Instance<Stream> {
         self.delivered(outcome, "Fatal error: protocol.data_received() call failed.")
     }
 
-    /// Receives into the loop's buffer and copies out what came.
-    #[inline]
-    fn receive_small(&self) -> Result<Received> {
-        // The buffer leaves the core meanwhile: making a bytes object may run the collector.
+    /// Receives into the loop's buffer, and shows what came to `take`, at least one byte.
+    #[inline(always)]
+    fn receive_into_loop(&self, take: impl FnOnce(&[u8])) -> io::Result<Option<usize>> {
+        // The buffer leaves the core meanwhile: whoever takes the bytes may run Python code.
         let owner = self.owner();
         let mut buffer = owner.seat().enter(|core| std::mem::take(&mut core.read_buffer));
         if buffer.capacity() < READ_BYTES {
             buffer = Vec::with_capacity(READ_BYTES);
         }
-        let received = match receive(self.descriptor(), buffer.as_mut_ptr(), READ_BYTES) {
-            Ok(None) => Ok(Received::Nothing),
-            Ok(Some(0)) => Ok(Received::End),
-            Ok(Some(count)) => {
-                if count >= LARGE_BYTES {
-                    self.expect(count.next_power_of_two());
-                }
-                // SAFETY: the kernel has written that many bytes.
-                Owned::bytes(unsafe { std::slice::from_raw_parts(buffer.as_ptr(), count) })
-                    .map(Received::Data)
+        let received = receive(self.descriptor(), buffer.as_mut_ptr(), READ_BYTES);
+        if let Ok(Some(count)) = received
+            && count > 0
+        {
+            if count >= LARGE_BYTES {
+                self.expect(count.next_power_of_two());
             }
-            Err(error) => Ok(Received::Failed(error)),
-        };
+            // SAFETY: the kernel has written that many bytes.
+            take(unsafe { std::slice::from_raw_parts(buffer.as_ptr(), count) });
+        }
         owner.seat().enter(|core| core.read_buffer = buffer);
         received
+    }
+
+    /// Receives into the loop's buffer and copies out what came.
+    #[inline]
+    fn receive_small(&self) -> Result<Received> {
+        let mut data = None;
+        let received = self.receive_into_loop(|bytes| data = Some(Owned::bytes(bytes)));
+        match (received, data) {
+            (_, Some(data)) => data.map(Received::Data),
+            (Ok(None), None) => Ok(Received::Nothing),
+            (Ok(Some(_)), None) => Ok(Received::End),
+            (Err(error), None) => Ok(Received::Failed(error)),
+        }
     }
 
     /// Receives into an object of the expected size. The expectation follows what comes.

@@ -17,10 +17,13 @@
 //! | [`lock`], [`semaphore`] | exclusion and permits, with turns |
 //! | [`event`], [`condition`], [`barrier`] | waiting for a flag, for news, for each other |
 //! | [`queue`] | between producers and consumers |
+//! | [`future`] | pending, finished, cancelled; seen or not |
 //! | [`stream_buffer`] | what has arrived on a stream and was not read yet |
+//! | [`task`] | how often a task's cancellation was asked for, and whether it is still due |
 
 #![forbid(unsafe_code)]
 
+pub mod future;
 pub mod stream_buffer;
 
 pub mod as_completed;
@@ -54,3 +57,4 @@ pub use lock::{Lock, NotLocked};
 pub use queue::{NothingUnfinished, Queue, Turn};
 pub use semaphore::{Semaphore, TooManyReleases};
 pub use waiters::{Few, Left, Waiter, Waiters, Wake};
+pub mod task;

@@ -40,9 +40,15 @@ names! {
         writelines,
         send, sendto, server, set_exception, set_result, _set_running_loop, setblocking, sock, socket, sockname, Task, throw,
         time, r#type, value, waiter, write,
+        CANCELLED, call_exception_handler, call_soon, create_task, FINISHED, future, _get_event_loop, get_event_loop, message,
+        PENDING, source_traceback,
     }
     imports {
         events_module = "asyncio"."events",
+        base_future_class = "_asyncio"."Future",
+        base_task_class = "_asyncio"."Task",
+        future_repr = "asyncio.base_futures"."_future_repr",
+        get_running_loop = "asyncio.events"."get_running_loop",
         tasks_namespace = "asyncio.tasks"."__dict__",
         handle_class = "asyncio"."Handle",
         timer_handle_class = "asyncio"."TimerHandle",
@@ -64,6 +70,8 @@ names! {
     }
     keywords {
         loop_keyword = (loop_),
+        context_keyword = (context),
+        msg_keyword = (msg),
     }
 }
 

@@ -76,7 +76,7 @@ pub unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     let dropped = this.seat.with(|core| {
         let mut work = core.engine.ready.take_all();
         work.extend(core.engine.timers.take_all());
-        (work, core.io.take_all(&mut core.engine.driver), core.free_handles.take_all())
+        (work, core.io.take_all(&mut core.engine.driver), core.take_resting())
     });
     drop(dropped);
     0

@@ -9,13 +9,12 @@ use pyo3::ffi;
 
 use super::EventLoop;
 use crate::ffi::raise::{runtime_error, type_error};
-use crate::ffi::{Args, HeapType, Instance, Owned, Result, call::call_with_keywords};
+use crate::ffi::{Args, HeapType, Instance, Owned, Result};
 use crate::names::names;
 use crate::{method, method_noargs, method_one};
 
 fn create_future(this: &Instance<EventLoop>) -> Result {
-    let names = names();
-    call_with_keywords(&names.future_class, &[&this.owned()], Some(&names.loop_keyword))
+    Ok(crate::future::FutureRef::new(this)?.into_object())
 }
 
 fn create_task(this: &Instance<EventLoop>, args: Args<'_>) -> Result {

@@ -10,6 +10,9 @@ pub mod run;
 pub mod schedule;
 pub mod watch;
 
+#[allow(unused_imports, reason = "its first users are under way")]
+pub use run::running;
+
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -37,10 +40,19 @@ pub struct Core {
     pub io: IoTable,
     /// Memory of dead handles.
     pub free_handles: FreeHandles,
+    /// Futures at rest.
+    pub free_futures: Vec<Owned>,
     /// Where reads land before they become right-sized objects; made on first use.
     pub read_buffer: Vec<u8>,
     /// Where datagrams land; made on first use.
     pub datagrams: Option<Box<Batch>>,
+}
+
+impl Core {
+    /// The objects of all free lists, for the caller to drop.
+    pub fn take_resting(&mut self) -> [Vec<Owned>; 2] {
+        [self.free_handles.take_all(), std::mem::take(&mut self.free_futures)]
+    }
 }
 
 const OPEN: u8 = 0;
@@ -88,6 +100,7 @@ impl EventLoop {
                 engine,
                 io: IoTable::default(),
                 free_handles: FreeHandles::default(),
+                free_futures: Vec::new(),
                 read_buffer: Vec::new(),
                 datagrams: None,
             }),
@@ -224,10 +237,10 @@ fn close_native(this: &Instance<EventLoop>) -> Result {
         work.extend(core.engine.ready.take_all());
         let watched = core.io.take_all(&mut core.engine.driver);
         let buffers = (std::mem::take(&mut core.read_buffer), core.datagrams.take());
-        (work, watched, buffers, core.free_handles.take_all())
+        (work, watched, buffers, core.take_resting())
     });
     // References go only now, outside of the core: dropping them may run Python code.
-    if let Some((work, watched, buffers, free_handles)) = dropped {
+    if let Some((work, watched, buffers, resting)) = dropped {
         for entry in &work {
             if entry.kind() == crate::work::Kind::Handle {
                 let handle = crate::handle::of_work(entry);
@@ -235,7 +248,7 @@ fn close_native(this: &Instance<EventLoop>) -> Result {
                 drop(handle.call().take());
             }
         }
-        drop((work, watched, buffers, free_handles));
+        drop((work, watched, buffers, resting));
     }
     drop(this.foreign_handles.take());
     drop(this.signal_pipe.take());

@@ -65,6 +65,18 @@ impl Turns<'_> {
     }
 }
 
+impl Turns<'_> {
+    #[inline(always)]
+    fn run_native(&self, kind: Kind, object: Owned) -> Result<()> {
+        if kind == Kind::Advance
+            && let Some(outcome) = crate::future::schedule::run(self.this, &object)
+        {
+            return outcome;
+        }
+        crate::transport::run(self.this, kind, object)
+    }
+}
+
 fn report_slow(handle: &Owned, seconds: f64) -> Result<()> {
     call(&import("antiphon.debug", "report_slow")?, [handle, &Owned::float(seconds)?])?;
     Ok(())
@@ -152,7 +164,7 @@ impl Host for Turns<'_> {
                 drop(disarmed);
                 return;
             }
-            kind => crate::transport::run(self.this, kind, work.into_object()),
+            kind => self.run_native(kind, work.into_object()),
         };
         self.outcome(outcome);
     }
@@ -161,6 +173,15 @@ impl Host for Turns<'_> {
     fn interrupted(&self) -> bool {
         self.failure.is_some() || self.this.is_forked()
     }
+}
+
+/// The loop that runs in this thread (`asyncio.get_running_loop`).
+///
+/// # Errors
+/// `RuntimeError`: none does.
+#[allow(dead_code, reason = "its first users are under way")]
+pub fn running() -> Result {
+    call(&names().get_running_loop, [])
 }
 
 /// The loop that runs in this thread, or None. asyncio's function is looked up each time: programs replace it.

@@ -133,6 +133,19 @@ impl<'a> Args<'a> {
         if self.positional >= least { Ok(()) } else { Err(self.missing(&names[self.positional..least])) }
     }
 
+    /// At most `most` positional arguments.
+    pub fn at_most(&self, most: usize) -> Result<()> {
+        if self.positional <= most {
+            return Ok(());
+        }
+        let plural = if most == 1 { "" } else { "s" };
+        Err(type_error(&format!(
+            "{}() takes {most} positional argument{plural} but {} were given",
+            self.text(),
+            self.positional
+        )))
+    }
+
     #[cold]
     fn missing(&self, names: &[&str]) -> Raised {
         let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();

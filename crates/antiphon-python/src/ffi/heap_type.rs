@@ -101,6 +101,20 @@ impl HeapType {
         self
     }
 
+    /// A method without arguments that stands in for the wrapper of a slot of the same name.
+    pub fn method_over_slot(
+        mut self,
+        name: &'static CStr,
+        function: PlainMethod,
+        doc: &'static CStr,
+    ) -> Self {
+        self = self.method_noargs(name, function, doc);
+        if let Some(method) = self.methods.last_mut() {
+            method.ml_flags |= ffi::METH_COEXIST;
+        }
+        self
+    }
+
     /// A method with exactly one positional argument.
     pub fn method_one(mut self, name: &'static CStr, function: PlainMethod, doc: &'static CStr) -> Self {
         self.methods.push(ffi::PyMethodDef {
@@ -153,7 +167,7 @@ impl HeapType {
 
     /// Makes the type. `base`: `object` if `None`, else a class whose instances are `payload_offset` bytes long, or a tuple
     /// of such classes.
-    pub fn build(mut self, base: Option<&Owned>, payload_offset: usize) -> Result<*mut ffi::PyTypeObject> {
+    pub fn build(self, base: Option<&Owned>, payload_offset: usize) -> Result<*mut ffi::PyTypeObject> {
         if let Some(base) = base {
             // SAFETY: the base is a class, or a tuple of one at least.
             let base_size = unsafe {
@@ -169,6 +183,15 @@ impl HeapType {
                 )));
             }
         }
+        self.finish(base)
+    }
+
+    /// Makes a type derived from `bases`, a tuple, whose instances keep their payload where [`super::derived`] says.
+    pub fn derive(self, bases: &Owned) -> Result<*mut ffi::PyTypeObject> {
+        self.finish(Some(bases))
+    }
+
+    fn finish(mut self, base: Option<&Owned>) -> Result<*mut ffi::PyTypeObject> {
         // SAFETY: an all-zero entry ends each table; zero is a valid value for these plain structs.
         unsafe {
             self.methods.push(std::mem::zeroed());
@@ -215,10 +238,7 @@ macro_rules! method {
                 let name: &'static std::ffi::CStr = $name;
                 // SAFETY: F2, and the arguments are those of this very call.
                 let (this, args) = unsafe {
-                    (
-                        $crate::ffi::Instance::from_ptr(this),
-                        $crate::ffi::Args::new(name, values, count, keywords),
-                    )
+                    ($crate::ffi::This::from_ptr(this), $crate::ffi::Args::new(name, values, count, keywords))
                 };
                 $function(this, args)
             })
@@ -237,7 +257,7 @@ macro_rules! method_noargs {
         ) -> *mut pyo3::ffi::PyObject {
             $crate::ffi::guard(|| {
                 // SAFETY: F2.
-                let this = unsafe { $crate::ffi::Instance::from_ptr(this) };
+                let this = unsafe { $crate::ffi::This::from_ptr(this) };
                 $function(this)
             })
         }
@@ -257,7 +277,7 @@ macro_rules! method_one {
                 // SAFETY: F2; the argument is alive during the call, and the copy's drop is skipped.
                 let (this, value) = unsafe {
                     let value = std::mem::ManuallyDrop::new($crate::ffi::Owned::from_new(value)?);
-                    ($crate::ffi::Instance::from_ptr(this), value)
+                    ($crate::ffi::This::from_ptr(this), value)
                 };
                 $function(this, &value)
             })
@@ -276,7 +296,7 @@ macro_rules! getter {
         ) -> *mut pyo3::ffi::PyObject {
             $crate::ffi::guard(|| {
                 // SAFETY: F2.
-                let this = unsafe { $crate::ffi::Instance::from_ptr(this) };
+                let this = unsafe { $crate::ffi::This::from_ptr(this) };
                 $function(this)
             })
         }
@@ -291,7 +311,7 @@ macro_rules! unary_slot {
         unsafe extern "C" fn entry(this: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject {
             $crate::ffi::guard(|| {
                 // SAFETY: F2.
-                let this = unsafe { $crate::ffi::Instance::from_ptr(this) };
+                let this = unsafe { $crate::ffi::This::from_ptr(this) };
                 $function(this)
             })
         }
@@ -312,7 +332,7 @@ macro_rules! setter {
                 // SAFETY: F2; the value is alive during the call, and the copy's drop is skipped.
                 let (this, value) = unsafe {
                     let value = std::mem::ManuallyDrop::new($crate::ffi::Owned::from_new(value).ok());
-                    ($crate::ffi::Instance::from_ptr(this), value)
+                    ($crate::ffi::This::from_ptr(this), value)
                 };
                 $function(this, value.as_ref())?;
                 Ok(0)

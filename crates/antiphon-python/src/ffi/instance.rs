@@ -251,6 +251,14 @@ impl<T: Payload> Deref for Instance<T> {
     }
 }
 
+impl<T: Payload> super::This for Instance<T> {
+    #[inline(always)]
+    unsafe fn from_ptr<'a>(pointer: *mut ffi::PyObject) -> &'a Self {
+        // SAFETY: by the caller's word.
+        unsafe { Self::from_ptr(pointer) }
+    }
+}
+
 /// A reference known to be an [`Instance`] of `T`.
 pub struct Typed<T: Payload> {
     object: Owned,

@@ -16,6 +16,7 @@
 pub mod bytes;
 pub mod call;
 pub mod cell;
+pub mod derived;
 pub mod heap_type;
 pub mod instance;
 pub mod new_bytes;
@@ -26,6 +27,7 @@ pub mod weak;
 
 pub use call::{Args, call, call_method};
 pub use cell::GilCell;
+pub use derived::{Derived, DerivedPayload};
 pub use heap_type::HeapType;
 pub use instance::{Instance, Payload};
 pub use new_bytes::NewBytes;
@@ -33,6 +35,14 @@ pub use owned::Owned;
 pub use raise::{Raised, Result, check, guard, guard_int};
 
 use pyo3::ffi;
+
+/// What a slot or method may take its `self` for (F2).
+pub trait This {
+    /// The instance behind a pointer that the interpreter handed to a slot or method.
+    /// # Safety
+    /// `pointer` is a live instance of the type that `Self` belongs to, or of a subclass; its payload is initialised.
+    unsafe fn from_ptr<'a>(pointer: *mut ffi::PyObject) -> &'a Self;
+}
 
 /// Runs `f` with the interpreter released, so that other threads run Python meanwhile.
 ///

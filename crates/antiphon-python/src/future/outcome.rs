@@ -1,0 +1,248 @@
+//! How a future ends: with a result, an exception or a cancellation; and what comes out of it then.
+//!
+//! Source: CPython Lib/asyncio/futures.py; Modules/_asynciomodule.c for the words of the errors.
+
+use antiphon_core::future::Status;
+use pyo3::ffi;
+
+use super::{FutureObject, FutureRef, Inner};
+#[cfg(not(Py_3_12))]
+use crate::ffi::raise::type_error;
+use crate::ffi::raise::{self, raise_object};
+use crate::ffi::{Owned, Raised, Result, call, check};
+use crate::names::names;
+
+#[cold]
+pub(super) fn invalid_state(message: &str) -> Raised {
+    raise::raise(names().invalid_state_error.as_ptr(), message)
+}
+
+impl FutureObject {
+    /// Ends the future by `change`, which says whether it was pending, and has its callbacks called.
+    #[inline(always)]
+    fn end(&self, change: impl FnOnce(&mut Inner) -> bool) -> Result<bool> {
+        let (ended, waited_for) = self.inner.with(|inner| (change(inner), !inner.callbacks.is_empty()));
+        if ended && waited_for {
+            self.schedule()?;
+        }
+        Ok(ended)
+    }
+
+    /// # Errors
+    /// `InvalidStateError` when it is done; what the loop's `call_soon` raises (then it is done all the same).
+    #[inline(always)]
+    pub fn finish(&self, value: Owned) -> Result<()> {
+        let mut value = Some(value);
+        let ended = self.end(|inner| {
+            let ended = inner.state.finish();
+            if ended {
+                inner.outcome = value.take();
+            }
+            ended
+        })?;
+        if ended { Ok(()) } else { Err(invalid_state("invalid state")) }
+    }
+
+    /// Ends it with an exception object as it is.
+    pub fn fail(&self, exception: Owned) -> Result<()> {
+        // SAFETY: F1; an exception. Gives a new reference or null, which means none.
+        let mut traceback =
+            unsafe { Owned::from_new(ffi::PyException_GetTraceback(exception.as_ptr())).ok() };
+        let mut exception = Some(exception);
+        let ended = self.end(|inner| {
+            let ended = inner.state.fail();
+            if ended {
+                inner.outcome = exception.take();
+                if traceback.is_some() {
+                    std::mem::swap(&mut inner.rare().traceback, &mut traceback);
+                }
+            }
+            ended
+        })?;
+        if ended { Ok(()) } else { Err(invalid_state("invalid state")) }
+    }
+
+    /// Ends it with what `set_exception` was given: an exception, or a class of them.
+    pub fn fail_with(&self, given: &Owned) -> Result<()> {
+        if self.state().is_done() {
+            return Err(invalid_state("invalid state"));
+        }
+        // SAFETY: F1; living objects.
+        let exception = unsafe {
+            if ffi::PyExceptionClass_Check(given.as_ptr()) != 0 { call(given, [])? } else { given.clone() }
+        };
+        // SAFETY: as above.
+        if unsafe { ffi::PyExceptionInstance_Check(exception.as_ptr()) } == 0 {
+            return Err(raise::type_error("invalid exception object"));
+        }
+        self.fail(fit_for_generators(exception)?)
+    }
+
+    /// asyncio's `Future.cancel`: whether it was pending.
+    pub fn cancel_plainly(&self, message: Option<&Owned>) -> Result<bool> {
+        let mut message = message.cloned();
+        self.end(|inner| {
+            let ended = inner.state.cancel();
+            if ended && (message.is_some() || inner.rare.is_some()) {
+                std::mem::swap(&mut inner.rare().cancel_message, &mut message);
+            }
+            ended
+        })
+    }
+
+    /// The `CancelledError` to raise: the one that ended the task, the first time; else a new one with the message.
+    pub fn make_cancelled_error(&self) -> Result {
+        let (error, message) = self.inner.with(|inner| match &mut inner.rare {
+            None => (None, None),
+            Some(rare) => (rare.cancelled_error.take(), rare.cancel_message.clone()),
+        });
+        let class = &names().cancelled_error;
+        match (error, message) {
+            (Some(error), _) => {
+                #[cfg(not(Py_3_13))]
+                // SAFETY: F1; an exception. asyncio clears the context of one that it raises again.
+                unsafe {
+                    ffi::PyException_SetContext(error.as_ptr(), std::ptr::null_mut());
+                }
+                Ok(error)
+            }
+            (None, None) => call(class, []),
+            (None, Some(message)) => call(class, [&message]),
+        }
+    }
+
+    #[cold]
+    pub(super) fn raise_cancelled(&self) -> Raised {
+        match self.make_cancelled_error() {
+            Ok(error) => raise_object(&error),
+            Err(raised) => raised,
+        }
+    }
+
+    /// The result or the exception of one that is finished; a failure counts as seen from here on.
+    #[inline(always)]
+    fn take_note(&self) -> (bool, Option<Owned>) {
+        self.inner.with(|inner| {
+            inner.state.retrieve();
+            (inner.state.is_failed(), inner.outcome.clone())
+        })
+    }
+
+    /// `result()`.
+    #[inline(always)]
+    pub fn get_result(&self) -> Result {
+        match self.state().status() {
+            Status::Finished => match self.take_note() {
+                (false, outcome) => Ok(outcome.unwrap_or_else(Owned::none)),
+                (true, outcome) => Err(self.raise_outcome(outcome)),
+            },
+            Status::Cancelled => Err(self.raise_cancelled()),
+            Status::Pending => Err(invalid_state("Result is not set.")),
+        }
+    }
+
+    #[cold]
+    fn raise_outcome(&self, exception: Option<Owned>) -> Raised {
+        let Some(exception) = exception else {
+            return invalid_state("Exception is not set.");
+        };
+        let traceback = self
+            .inner
+            .with(|inner| inner.rare.as_ref().and_then(|rare| rare.traceback.clone()))
+            .unwrap_or_else(Owned::none);
+        // SAFETY: F1; an exception and a traceback or None.
+        match check(unsafe { ffi::PyException_SetTraceback(exception.as_ptr(), traceback.as_ptr()) }) {
+            Ok(_) => raise_object(&exception),
+            Err(raised) => raised,
+        }
+    }
+
+    /// `exception()`.
+    pub fn get_exception(&self) -> Result<Option<Owned>> {
+        match self.state().status() {
+            Status::Finished => match self.take_note() {
+                (true, outcome) => Ok(outcome),
+                (false, _) => Ok(None),
+            },
+            Status::Cancelled => Err(self.raise_cancelled()),
+            Status::Pending => Err(invalid_state("Exception is not set.")),
+        }
+    }
+}
+
+/// A `StopIteration` cannot be raised into a coroutine: it would end it. asyncio wraps it (before 3.12 it refuses it).
+fn fit_for_generators(exception: Owned) -> Result {
+    const MESSAGE: &str = "StopIteration interacts badly with generators and cannot be raised into a Future";
+    // SAFETY: F1; the class is alive while the interpreter is.
+    let stops =
+        unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), ffi::PyExc_StopIteration) != 0 };
+    if !stops {
+        return Ok(exception);
+    }
+    #[cfg(not(Py_3_12))]
+    return Err(type_error(MESSAGE));
+    #[cfg(Py_3_12)]
+    {
+        raise::runtime_error(MESSAGE);
+        let Some(wrapper) = raise::take() else {
+            return Ok(exception);
+        };
+        // SAFETY: F1; both calls take over a reference.
+        unsafe {
+            ffi::PyException_SetCause(wrapper.as_ptr(), exception.clone().into_ptr());
+            ffi::PyException_SetContext(wrapper.as_ptr(), exception.into_ptr());
+        }
+        Ok(wrapper)
+    }
+}
+
+impl FutureRef {
+    /// Ends it with a result.
+    ///
+    /// # Errors
+    /// `InvalidStateError` when it is done, `RuntimeError` for a task, or when its loop is closed and somebody waits.
+    #[inline]
+    pub fn set_result(&self, value: Owned) -> Result<()> {
+        self.this().finish(value)
+    }
+
+    /// Ends it with an exception, or an instance of an exception class.
+    ///
+    /// # Errors
+    /// As [`Self::set_result`]; `TypeError` for what is no exception.
+    pub fn set_exception(&self, exception: Owned) -> Result<()> {
+        self.this().fail_with(&exception)
+    }
+
+    /// Cancels it; whether it was pending. Subclasses in Python may have rules of their own.
+    pub fn cancel(&self, message: Option<&Owned>) -> Result<bool> {
+        if self.0.is_exactly(super::future_type()) {
+            return self.this().cancel_plainly(message);
+        }
+        let names = names();
+        let method = self.0.attr(&names.cancel)?;
+        let answer = match message {
+            None => call(&method, [])?,
+            Some(message) => {
+                crate::ffi::call::call_with_keywords(&method, &[message], Some(&names.msg_keyword))?
+            }
+        };
+        answer.truth()
+    }
+
+    /// `result()`: the result.
+    ///
+    /// # Errors
+    /// Its exception, `CancelledError`, `InvalidStateError` while it is pending.
+    pub fn result(&self) -> Result {
+        self.this().get_result()
+    }
+
+    /// `exception()`: the exception, `None` if it has a result.
+    ///
+    /// # Errors
+    /// `CancelledError`, `InvalidStateError` while it is pending.
+    pub fn exception(&self) -> Result<Option<Owned>> {
+        self.this().get_exception()
+    }
+}

@@ -147,13 +147,6 @@ pub fn restore(exception: Owned) -> Raised {
     Raised
 }
 
-/// Raises `exception` as a `raise` statement does: what is being handled becomes its context.
-pub fn raise_object(exception: &Owned) -> Raised {
-    // SAFETY: F1; a living exception and its class.
-    unsafe { ffi::PyErr_SetObject(ffi::Py_TYPE(exception.as_ptr()).cast(), exception.as_ptr()) };
-    Raised
-}
-
 /// Whether the exception that is set is an instance of `class`.
 pub fn matches(class: *mut ffi::PyObject) -> bool {
     // SAFETY: F1; asked only while an exception is set.

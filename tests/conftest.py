@@ -17,6 +17,7 @@ from support.audit import Audit
 from support.datagrams import Endpoints
 from support.loops import LOOP_NAMES, loop_class_named, loop_factory_named
 from support.net import Link, connect_recorder, stream_pair, tcp_pair
+from support.streams import KINDS, Connections
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 CALL_FAILED = pytest.StashKey[bool]()
@@ -196,6 +197,16 @@ def streams(loop_name: str) -> Any:
     import antiphon.streams
 
     return antiphon.streams
+
+
+@pytest.fixture(params=KINDS)
+def connections(
+    loop: asyncio.AbstractEventLoop, streams: Any, request: pytest.FixtureRequest
+) -> Iterator[Connections]:
+    """Makes streams over TCP, Unix sockets and TLS, each with a raw peer."""
+    connections = Connections(loop, streams, request.param)
+    yield connections
+    loop.run_until_complete(connections.close())
 
 
 @pytest.fixture(params=["tcp", "unix"])

@@ -3,7 +3,9 @@
 //! **Invariant T1**: a descriptor's number says nothing about its identity: it is reused as soon as it is closed. Every
 //! registration carries a generation, the driver's token holds it, and an event of an older generation reaches nobody. And
 //! the kernel, not this table, is asked whether a number is still registered: a one-shot wait modifies its registration
-//! each time, and the kernel answers `ENOENT` when the number belongs to another file by now.
+//! each time, and the kernel answers `ENOENT` when the number belongs to another file by now. The number of a transport
+//! stays registered from its first wait to its end (*parked* while nothing is waited for), so that the kernel can be asked
+//! of it at any time, and nothing registers it anew: a file that took the number over is never taken for the transport's.
 //!
 //! Works are taken out and given back to the caller, who drops them outside of the core (F3).
 
@@ -64,9 +66,26 @@ impl Entry {
         }
     }
 
+    fn object_of(waiter: Option<Waiter>) -> Option<Owned> {
+        waiter.map(|waiter| waiter.work.into_object())
+    }
+
+    /// Empties the entry of what a descriptor left that is gone.
+    fn vacate(&mut self, driver: &mut impl Driver, fd: RawFd) -> Stale {
+        let waiters = [self.read.take(), self.write.take()].map(Self::object_of);
+        // SAFETY: a transport is alive as long as it is in the table.
+        let transport = self.transport.take().map(|borrowed| unsafe { Owned::from_borrowed(borrowed.0) });
+        if self.registered.take().is_some() {
+            // As a rule `ENOENT`: a registration ends with its file. A duplicate elsewhere makes it live on.
+            let _ = driver.remove(fd);
+        }
+        self.generation = self.generation.wrapping_add(1);
+        Stale { waiters, transport }
+    }
+
     fn interest(&self) -> Option<Interest> {
         if self.read.is_none() && self.write.is_none() {
-            return None;
+            return (self.transport.is_some() && self.registered.is_some()).then_some(PARKED);
         }
         let once = |side: &Option<Waiter>| side.as_ref().is_none_or(|waiter| waiter.mode == Mode::Once);
         Some(Interest {
@@ -81,6 +100,22 @@ impl Entry {
 #[derive(Default)]
 pub struct IoTable {
     entries: Vec<Entry>,
+}
+
+/// What [`IoTable::adopt`] found under a number that a new descriptor has.
+pub struct Stale {
+    /// Who waited for the descriptor that is gone.
+    pub waiters: [Option<Owned>; 2],
+    /// The transport that it belonged to, and that has lost it.
+    pub transport: Option<Owned>,
+}
+
+/// Registered, with nothing to wait for. The kernel tells of a hang-up once, which nobody listens to.
+const PARKED: Interest = Interest { readable: false, writable: false, oneshot: true };
+
+/// Whether the kernel says that a number is not the file that was registered under it.
+fn says_lost(answer: &io::Result<()>) -> bool {
+    answer.as_ref().is_err_and(|error| matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EBADF)))
 }
 
 fn token(fd: RawFd, generation: u32) -> Token {
@@ -129,13 +164,22 @@ impl IoTable {
         }
     }
 
-    /// Takes back who waits for `fd` in that direction.
-    pub fn unwatch(&mut self, driver: &mut impl Driver, fd: RawFd, direction: Direction) -> Option<Work> {
-        let entry = self.known(fd)?;
-        let taken = entry.side(direction).take()?;
+    /// Takes back who waits for `fd` in that direction; and whether the kernel says that a transport has lost the number.
+    pub fn unwatch(
+        &mut self,
+        driver: &mut impl Driver,
+        fd: RawFd,
+        direction: Direction,
+    ) -> (Option<Work>, bool) {
+        let Some(entry) = self.known(fd) else {
+            return (None, false);
+        };
+        let Some(taken) = entry.side(direction).take() else {
+            return (None, false);
+        };
         // A descriptor that was closed under the loop is no longer the kernel's business: nothing to report.
-        let _ = update(entry, driver, fd, false);
-        Some(taken.work)
+        let told = update(entry, driver, fd, false);
+        (Some(taken.work), entry.transport.is_some() && says_lost(&told))
     }
 
     /// Whether somebody waits for `fd` in that direction.
@@ -162,15 +206,26 @@ impl IoTable {
         driver: &mut impl Driver,
         fd: RawFd,
         transport: *mut pyo3::ffi::PyObject,
-    ) -> io::Result<[Option<Owned>; 2]> {
+    ) -> io::Result<Stale> {
         let entry = self.entry(fd)?;
-        let stale =
-            [entry.read.take(), entry.write.take()].map(|side| side.map(|waiter| waiter.work.into_object()));
-        if entry.registered.is_some() {
-            let _ = update(entry, driver, fd, false);
-        }
+        let stale = entry.vacate(driver, fd);
         entry.transport = Some(Borrowed(transport));
         Ok(stale)
+    }
+
+    /// Takes out everything that is known of `fd`, which belongs to another file by now (T1).
+    pub fn vacate(&mut self, driver: &mut impl Driver, fd: RawFd) -> Option<Stale> {
+        self.known(fd).map(|entry| entry.vacate(driver, fd))
+    }
+
+    /// Whether the kernel says that `fd` is no longer the file that was registered under that number (T1). False where
+    /// nothing was registered yet.
+    pub fn is_lost(&mut self, driver: &mut impl Driver, fd: RawFd) -> bool {
+        let Some(entry) = self.known(fd) else {
+            return false;
+        };
+        let token = token(fd, entry.generation);
+        entry.registered.is_some_and(|interest| says_lost(&driver.modify(fd, token, interest)))
     }
 
     /// The transport that `fd` belongs to.
@@ -188,16 +243,17 @@ impl IoTable {
     }
 
     /// Forgets `fd`, which its transport is about to close: nothing that is in flight can reach the next owner.
-    pub fn release(&mut self, driver: &mut impl Driver, fd: RawFd) -> [Option<Owned>; 2] {
+    ///
+    /// Gives who waited, and whether the number is another file's by now, or nobody's: then it is not the transport's to close.
+    pub fn release(&mut self, driver: &mut impl Driver, fd: RawFd) -> ([Option<Owned>; 2], bool) {
         let Some(entry) = self.known(fd) else {
-            return [const { None }; 2];
+            return ([const { None }; 2], false);
         };
-        let read = entry.read.take().map(|waiter| waiter.work.into_object());
-        let write = entry.write.take().map(|waiter| waiter.work.into_object());
-        let _ = update(entry, driver, fd, false);
+        let waiters = [entry.read.take(), entry.write.take()].map(Entry::object_of);
+        let number_lost = entry.registered.take().is_some() && says_lost(&driver.remove(fd));
         entry.generation = entry.generation.wrapping_add(1);
         entry.transport = None;
-        [read, write]
+        (waiters, number_lost)
     }
 
     /// Turns an event into work at the ready queue's end: the reader's first, as in asyncio.
@@ -291,7 +347,12 @@ fn update(entry: &mut Entry, driver: &mut impl Driver, fd: RawFd, sure: bool) ->
     let token = token(fd, entry.generation);
     let told = if entry.registered.is_some() {
         match driver.modify(fd, token, wanted) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => driver.add(fd, token, wanted),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                if entry.transport.is_some() {
+                    return Err(io::Error::from_raw_os_error(libc::EBADF));
+                }
+                driver.add(fd, token, wanted)
+            }
             other => other,
         }
     } else {

@@ -29,7 +29,7 @@ names! {
     strings {
         accept, addr, address, _attach, buf, buffer_updated, bufsize, call_later, cancel, cancelled,
         cast, close, co_flags, connect, connection_lost, connection_made, context, _create_task_slow, data,
-        data_received, datagram_received, default, _detach, done, eof_received, errno, error_received,
+        data_received, datagram_received, default, detach, _detach, done, eof_received, errno, error_received,
         extra, family, fileno, _force_close, get_buffer, get_debug, get_extra_info,
         _get_running_loop, get_write_buffer_size, getpeername, getsockname, gettimeout, gi_code, high, is_closing, loop_, low, msg,
         n, __name__, name, nbytes, _on_timeout, pause_reading, pause_writing, peername, pipe, proto,

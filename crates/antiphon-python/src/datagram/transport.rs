@@ -6,8 +6,8 @@
 //!
 //! **Invariant G1**: a transport asks its socket object for the descriptor before every system call; the number that it
 //! remembers serves its registration only, and is given back only while the loop's table says that it is this
-//! transport's (T1). So a socket that its maker closed under the transport answers -1, and no datagram can leave through
-//! somebody else's descriptor.
+//! transport's (T1). So a socket that its maker closed under the transport answers -1, one whose number the loop has given to
+//! somebody else is not asked (C2), and no datagram can leave through somebody else's descriptor.
 //!
 //! Source: CPython Lib/asyncio/selector_events.py (`_SelectorTransport`, `_SelectorDatagramTransport`).
 
@@ -23,12 +23,13 @@ use super::batch::Pace;
 use super::outbound::{Outbound, Target};
 use crate::event_loop::EventLoop;
 use crate::ffi::instance::DictionarySlot;
-use crate::ffi::raise::{self, os_error};
+use crate::ffi::raise;
 use crate::ffi::{GilCell, Instance, Owned, Payload, Raised, Result, call, call_method};
 use crate::io_table::{Direction, Mode};
 use crate::names::{import, names};
 use crate::sock::socket::Socket;
 use crate::transport::flow::FlowControl;
+use crate::transport::identity::adopt;
 use crate::transport::stream::{is, set, set_result_unless_cancelled};
 use crate::work::{Kind, Work};
 
@@ -48,6 +49,8 @@ pub struct Flags {
     pub blocked: AtomicBool,
     /// Somebody up the stack sends what is queued meanwhile: a delivery, or sending itself.
     pub collecting: AtomicBool,
+    /// The descriptor was closed under the transport, and its number is another's to close (G1).
+    pub number_lost: AtomicBool,
 }
 
 /// Whom the socket is connected to.
@@ -166,16 +169,7 @@ pub fn open(owner: &Instance<EventLoop>, parts: Parts) -> Result {
         lost: AtomicU32::new(0),
         flags: Flags::default(),
     })?;
-    let adopted =
-        owner.seat().with(|core| core.io.adopt(&mut core.engine.driver, parts.fd, transport.as_ptr()));
-    match adopted {
-        Some(Ok(stale)) => drop(stale),
-        Some(Err(error)) => return Err(os_error(&error)),
-        None => {
-            let message = "Transports can be made on the running event loop's own thread only";
-            return Err(raise::runtime_error(message));
-        }
-    }
+    adopt(owner, parts.fd, &transport)?;
     // SAFETY: made above with this payload.
     unsafe { Instance::<Datagram>::from_ptr(transport.as_ptr()) }.watched.store(parts.fd, Ordering::Relaxed);
     owner.push(Work::new(Kind::Advance, transport.clone()));
@@ -194,7 +188,10 @@ impl Instance<Datagram> {
     /// None for plain sockets, which are the only ones this is for.
     #[inline]
     pub fn descriptor(&self) -> Result<RawFd> {
-        self.socket.get().map_or(Ok(-1), |socket| Socket::new(socket).descriptor())
+        match self.socket.get() {
+            Some(socket) if self.is_registered() => Socket::new(socket).descriptor(),
+            _ => Ok(-1),
+        }
     }
 
     /// The socket object, while it is open.
@@ -289,10 +286,11 @@ impl Instance<Datagram> {
     }
 
     /// Whether the loop's table has this transport under its number (G1).
+    #[inline]
     pub fn is_registered(&self) -> bool {
         let fd = self.watched();
-        let found = self.owner_loop().seat().with(|core| core.io.transport(fd)).flatten();
-        fd >= 0 && found.is_some_and(|transport| transport.as_ptr() == self.as_ptr())
+        // While another thread drives the loop the table is its, and true is as good an answer as it gets.
+        fd >= 0 && self.owner_loop().seat().with(|core| core.io.belongs(fd, self.as_ptr())).unwrap_or(true)
     }
 
     /// Reports a protocol method that raised and has no caller to tell, as asyncio does for its callbacks.
@@ -351,8 +349,10 @@ impl Instance<Datagram> {
             return Ok(());
         }
         set(&self.flags.closing, true);
-        self.stop_reading();
-        self.flush()?;
+        if self.outbound.with(|outbound| !outbound.is_empty()) {
+            self.stop_reading();
+            self.flush()?;
+        }
         if self.outbound.with(|outbound| outbound.is_empty()) {
             self.end(None);
         }
@@ -374,7 +374,11 @@ impl Instance<Datagram> {
     pub fn release(&self) {
         if self.is_registered() {
             let fd = self.watched();
-            drop(self.owner_loop().seat().with(|core| core.io.release(&mut core.engine.driver, fd)));
+            let released = self.owner_loop().seat().with(|core| core.io.release(&mut core.engine.driver, fd));
+            if let Some((waiters, number_lost)) = released {
+                set(&self.flags.number_lost, number_lost);
+                drop(waiters);
+            }
         }
     }
 
@@ -398,11 +402,12 @@ impl Instance<Datagram> {
         }
     }
 
-    /// Closes the socket.
+    /// Closes the socket, unless its number is another's by now (G1).
     pub fn close_socket(&self) {
         self.watched.store(-1, Ordering::Relaxed);
+        let let_go = if is(&self.flags.number_lost) { &names().detach } else { &names().close };
         if let Some(socket) = self.socket.take()
-            && call_method(&socket, &names().close, []).is_err()
+            && call_method(&socket, let_go, []).is_err()
         {
             raise::write_unraisable(Some(&socket));
         }

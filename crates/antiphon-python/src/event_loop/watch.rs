@@ -57,12 +57,17 @@ fn no_descriptor(object: &Owned) -> Raised {
 }
 
 impl Instance<EventLoop> {
+    /// Sees to it that nobody holds `fd` under whom the descriptor was closed.
+    ///
     /// # Errors
     /// `RuntimeError` when the descriptor belongs to a transport that still uses it.
     pub fn check_no_transport(&self, fd: RawFd) -> Result<()> {
         let Some(transport) = self.seat.with(|core| core.io.transport(fd)).flatten() else {
             return Ok(());
         };
+        if crate::transport::identity::evict_if_lost(self, fd) {
+            return Ok(());
+        }
         let closing = crate::ffi::call_method(&transport, &names().is_closing, [])?;
         // SAFETY: F1; living objects.
         unsafe {
@@ -103,9 +108,15 @@ impl Instance<EventLoop> {
 
     /// Takes back who waits for `fd`; false when nobody did.
     pub fn unwatch(&self, fd: RawFd, direction: Direction) -> bool {
-        let taken = self.seat.with(|core| core.io.unwatch(&mut core.engine.driver, fd, direction)).flatten();
+        let answer = self.seat.with(|core| core.io.unwatch(&mut core.engine.driver, fd, direction));
+        let Some((taken, lost)) = answer else {
+            return false;
+        };
         let found = taken.is_some();
         self.retire(taken);
+        if lost {
+            crate::transport::identity::evict_if_lost(self, fd);
+        }
         found
     }
 

@@ -20,6 +20,7 @@ use crate::ffi::raise::{self, os_error, runtime_error};
 use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, call_method};
 use crate::io_table::{Direction, Mode};
 use crate::names::{import, names};
+use crate::transport::identity::evict_if_lost;
 use crate::transport::stream::{is, set, set_result_unless_cancelled};
 use crate::work::{Kind, Work};
 
@@ -72,6 +73,8 @@ impl Parts {
 
     /// Makes the descriptor non-blocking and the parts an end.
     pub fn into_end(self, fd: RawFd) -> Result<PipeEnd> {
+        // SAFETY: loops make pipe transports for themselves only.
+        evict_if_lost(unsafe { Instance::from_ptr(self.owner.as_ptr()) }, fd);
         // SAFETY: takes integers only.
         let blocking = unsafe {
             let flags = libc::fcntl(fd, libc::F_GETFL);
@@ -102,6 +105,7 @@ impl Parts {
             connected: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            number_lost: AtomicBool::new(false),
         })
     }
 }
@@ -124,6 +128,8 @@ pub struct PipeEnd {
     pub closing: AtomicBool,
     /// The end of life is queued.
     ended: AtomicBool,
+    /// The descriptor was closed under the transport, and its number is another's to close (C2).
+    pub number_lost: AtomicBool,
 }
 
 /// A heap type whose payload has a [`PipeEnd`].
@@ -267,10 +273,20 @@ impl<T: PipeTransport> Instance<T> {
         leaving.map_or(Ok(()), |exception| Err(raise::restore(exception)))
     }
 
+    /// Ends the transport, whose number the loop has given to somebody else.
+    pub fn lose_number(&self, reason: Owned) {
+        set(&self.end().number_lost, true);
+        self.end_pipe(Some(reason));
+    }
+
     /// Closes the file (E1).
     fn close_file(&self) {
         self.end().fd.store(-1, Ordering::Relaxed);
-        if let Some(file) = self.end().file.take()
+        let file = self.end().file.take();
+        if is(&self.end().number_lost) {
+            // A file object cannot be made to forget its number, and closes it when it dies: so this reference stays.
+            std::mem::forget(file);
+        } else if let Some(file) = file
             && call_method(&file, &names().close, []).is_err()
         {
             raise::write_unraisable(Some(&file));

@@ -36,6 +36,15 @@ pub fn run(kind: Kind, object: &Owned) -> Option<Result<()>> {
     })
 }
 
+/// Ends a pipe transport that has lost its number, if `object` is one.
+pub fn evict(object: &Owned, reason: impl FnOnce() -> Owned) {
+    if let Some(pipe) = Instance::<ReadPipe>::downcast(object) {
+        pipe.lose_number(reason());
+    } else if let Some(pipe) = Instance::<WritePipe>::downcast(object) {
+        pipe.lose(reason());
+    }
+}
+
 fn make_read_pipe(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     read::open(Parts::bind(this, args)?)
 }

@@ -167,6 +167,12 @@ impl Instance<WritePipe> {
         self.pipe_failed("transport_failed", "Fatal write error on pipe transport", error)
     }
 
+    /// The descriptor was closed under this transport, and the loop has given its number to somebody else.
+    pub fn lose(&self, reason: Owned) {
+        drop(self.queue.with(WriteQueue::take_all));
+        self.lose_number(reason);
+    }
+
     /// The readers are gone (or a socket's peer sent something, which nobody here would ever read).
     pub fn on_peer_closed(&self) -> Result<()> {
         if self.is_ended() {

@@ -236,7 +236,7 @@ impl Instance<SocketOperation> {
         let direction = self.method.direction();
         let taken = self.owner().seat().with(|core| {
             let ours = core.io.waits(fd, direction, self.as_ptr());
-            if ours { core.io.unwatch(&mut core.engine.driver, fd, direction) } else { None }
+            ours.then(|| core.io.unwatch(&mut core.engine.driver, fd, direction))
         });
         drop(taken);
     }

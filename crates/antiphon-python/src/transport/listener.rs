@@ -13,13 +13,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pyo3::ffi;
 
+use super::identity::evict_if_lost;
 use super::stream::{self, Parts};
 use crate::event_loop::EventLoop;
 use crate::event_loop::watch::descriptor;
 use crate::ffi::raise::{self, os_error_object, type_error};
-use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, check};
+use crate::ffi::{
+    Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, call_method, check,
+};
 use crate::io_table::{Direction, Mode};
-use crate::names::import;
+use crate::names::{import, names};
 use crate::sockaddr::{self, Address, set_option};
 use crate::work::{Kind, Work};
 
@@ -250,16 +253,23 @@ pub fn start_accepting(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
         })?
     };
     // SAFETY: just made with this payload.
-    unsafe { Instance::<Listener>::from_ptr(listener.as_ptr()) }.start()?;
+    let listening = unsafe { Instance::<Listener>::from_ptr(listener.as_ptr()) };
+    evict_if_lost(this, listening.fd);
+    listening.start()?;
     Ok(listener)
 }
 
-/// `_stop_serving(sock)`: whoever listens there stops.
+/// `_stop_serving(sock)`: whoever listens there stops. A socket that was closed by its number lets go of it: the server,
+/// which is about to close it, would close somebody else's (C2).
 pub fn stop_accepting(this: &Instance<EventLoop>, socket: &Owned) -> Result {
     let Ok(fd) = descriptor(socket) else {
         drop(raise::take());
         return Ok(Owned::none());
     };
+    let usurper = this.seat().with(|core| core.io.transport(fd)).flatten();
+    if usurper.is_some() || evict_if_lost(this, fd) {
+        return call_method(socket, &names().detach, []);
+    }
     let waiting = this.seat().with(|core| core.io.waiting(fd, Direction::Read)).flatten();
     if let Some(object) = waiting
         && let Some(listener) = Instance::<Listener>::downcast(&object)
@@ -271,6 +281,8 @@ pub fn stop_accepting(this: &Instance<EventLoop>, socket: &Owned) -> Result {
 
 fn resume(this: &Instance<Listener>) -> Result {
     if !this.stopped.load(Ordering::Relaxed) && !this.owner().is_closed() {
+        // The number may have become a transport's meanwhile, if somebody has closed the socket.
+        this.owner().check_no_transport(this.fd)?;
         this.start()?;
     }
     Ok(Owned::none())

@@ -76,6 +76,7 @@ fn make_stream_transport(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
         if let Some(used_by) = this.seat().with(|core| core.io.transport(fd)).flatten()
             // One whose socket was closed behind its back has lost the number already (C2).
             && Instance::<Stream>::downcast(&used_by).is_none_or(|stream| stream.descriptor() >= 0)
+            && !identity::evict_if_lost(this, fd)
         {
             ffi::PyErr_Format(
                 ffi::PyExc_RuntimeError,

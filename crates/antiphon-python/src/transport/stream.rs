@@ -18,11 +18,12 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering}
 use pyo3::ffi;
 
 use super::flow::FlowControl;
+use super::identity::adopt;
 use super::protocol::{Protocol, in_context};
 use super::queue::WriteQueue;
 use crate::event_loop::EventLoop;
 use crate::ffi::instance::{DictionarySlot, Typed};
-use crate::ffi::raise::{self, os_error};
+use crate::ffi::raise;
 use crate::ffi::{GilCell, Instance, Owned, Payload, Raised, Result, call, call_method};
 use crate::io_table::{Direction, Mode};
 use crate::names::{import, names};
@@ -55,8 +56,10 @@ pub struct Flags {
     pub delivering: AtomicBool,
     /// The kernel took no more; the next flush waits for room.
     pub blocked: AtomicBool,
-    /// The loop's table gave the descriptor back, so it is this transport's to close.
+    /// The loop's table gave the descriptor back.
     pub released: AtomicBool,
+    /// The descriptor was closed under the transport, and its number is another's to close (C2).
+    pub number_lost: AtomicBool,
     /// The protocol is a layer of ours.
     pub layered: AtomicBool,
     /// Somebody else writes to the socket.
@@ -183,20 +186,9 @@ pub fn open(owner: &Instance<EventLoop>, parts: Parts) -> Result {
     // SAFETY: just made with this payload.
     let this = unsafe { Instance::<Stream>::from_ptr(transport.as_ptr()) };
     this.set_protocol(protocol);
-    let adopted =
-        owner.seat().with(|core| core.io.adopt(&mut core.engine.driver, parts.fd, transport.as_ptr()));
-    match adopted {
-        Some(Ok(stale)) => drop(stale),
-        Some(Err(error)) => {
-            this.fd.store(-1, Ordering::Relaxed);
-            return Err(os_error(&error));
-        }
-        None => {
-            this.fd.store(-1, Ordering::Relaxed);
-            return Err(raise::runtime_error(
-                "Transports can be made on the running event loop's own thread only",
-            ));
-        }
+    if let Err(Raised) = adopt(owner, parts.fd, &transport) {
+        this.fd.store(-1, Ordering::Relaxed);
+        return Err(Raised);
     }
     if let Some(server) = parts.server {
         if let Err(Raised) = call_method(&server, &names()._attach, [&transport]) {
@@ -366,7 +358,6 @@ impl Instance<Stream> {
             return Ok(());
         }
         set(&self.flags.closing, true);
-        self.stop_reading();
         if is(&self.flags.layered) && !is(&self.flags.blocked) {
             // What the layer holds was written before this.
             self.flush_now()?;
@@ -375,6 +366,7 @@ impl Instance<Stream> {
             self.end(None);
             return Ok(());
         }
+        self.stop_reading();
         self.flush()
     }
 
@@ -393,10 +385,11 @@ impl Instance<Stream> {
         if self.is_registered() {
             let fd = self.fd();
             let released = self.owner().seat().with(|core| core.io.release(&mut core.engine.driver, fd));
-            if released.is_some() {
+            if let Some((waiters, number_lost)) = released {
                 set(&self.flags.released, true);
+                set(&self.flags.number_lost, number_lost);
+                drop(waiters);
             }
-            drop(released);
         }
     }
 
@@ -442,12 +435,14 @@ impl Instance<Stream> {
             drop(self.local.replace(local));
         }
         self.fd.store(-1, Ordering::Relaxed);
+        // A number that was lost is another's to close (C2).
+        let number_lost = is(&self.flags.number_lost);
         if let Some(socket) = self.socket.take() {
-            if call_method(&socket, &names().close, []).is_err() {
+            let let_go = if number_lost { &names().detach } else { &names().close };
+            if call_method(&socket, let_go, []).is_err() {
                 raise::write_unraisable(Some(&socket));
             }
-        } else if is(&self.flags.released) {
-            // One that was never released belongs to another transport by now: somebody closed it under this one (C2).
+        } else if !number_lost {
             // SAFETY: the transport owns the descriptor, and gave its number up above.
             unsafe { libc::close(fd) };
         }

@@ -190,8 +190,14 @@ impl EventLoop {
     }
 
     /// Adds work to the ready queue, from whatever thread; wakes a sleeping loop that another thread drives.
+    ///
+    /// What comes after the loop was closed goes the way of everything queued before: kept in the queue, it would keep
+    /// alive whom nobody calls any more.
     #[inline(always)]
     pub fn push(&self, work: Work) {
+        if self.is_closed() {
+            return;
+        }
         let mut work = Some(work);
         self.seat.with(|core| {
             if let Some(work) = work.take() {
@@ -243,9 +249,7 @@ fn close_native(this: &Instance<EventLoop>) -> Result {
     if let Some((work, watched, buffers, resting)) = dropped {
         for entry in &work {
             if entry.kind() == crate::work::Kind::Handle {
-                let handle = crate::handle::of_work(entry);
-                handle.key().take();
-                drop(handle.call().take());
+                crate::handle::of_work(entry).abandon();
             }
         }
         drop((work, watched, buffers, resting));

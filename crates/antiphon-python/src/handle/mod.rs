@@ -273,9 +273,25 @@ impl Instance<Handle> {
         unsafe { ffi::Py_TYPE(self.as_ptr()) == timer_type() }
     }
 
-    fn owner_loop(&self) -> &Instance<EventLoop> {
+    /// The loop, unless it was closed while the handle waited.
+    fn owner_loop(&self) -> Option<&Instance<EventLoop>> {
+        let owner = self.owner();
         // SAFETY: handles are made by loops only, for themselves.
-        unsafe { Instance::from_ptr(self.owner()) }
+        (!owner.is_null()).then(|| unsafe { Instance::from_ptr(owner) })
+    }
+
+    /// The loop was closed, and this will never run: it lets go of everything.
+    ///
+    /// Of the loop, too, since the collector does not see handles: one that user code keeps (a timeout its timer) would keep
+    /// alive a loop and all that its tasks refer to. Without a GIL another thread may be about to cancel it, and it does not.
+    pub fn abandon(&self) {
+        self.key.take();
+        drop(self.call.take());
+        if cfg!(not(Py_GIL_DISABLED)) {
+            let owner = self.owner.swap(ptr::null_mut(), Ordering::Relaxed);
+            // SAFETY: the reference was owned, or null.
+            drop(unsafe { Owned::from_new(owner) });
+        }
     }
 
     /// Makes this the handle of a reader or writer: it keeps its call when it runs.
@@ -309,14 +325,16 @@ impl Instance<Handle> {
     }
 
     fn run_threadsafe(&self) -> Result<()> {
-        let running = self.owner_loop().running_threadsafe();
-        running.begin(self.as_ptr());
+        let owner = self.owner_object();
+        let running = self.owner_loop().map(|owner| owner.running_threadsafe());
+        running.inspect(|running| running.begin(self.as_ptr()));
         let mut call = self.call.take();
         let outcome = match call.run() {
             Ok(()) => Ok(()),
             Err(Raised) => self.report(call),
         };
-        running.end();
+        running.inspect(|running| running.end());
+        drop(owner);
         outcome
     }
 
@@ -369,10 +387,12 @@ impl Instance<Handle> {
         if self.cancelled.swap(true, Ordering::Relaxed) {
             return Ok(Owned::none());
         }
-        let owner = self.owner_loop();
-        if owner.debug() {
+        if self.owner_loop().is_some_and(|owner| owner.debug()) {
             self.keep_repr()?;
         }
+        let Some(owner) = self.owner_loop() else {
+            return Ok(Owned::none());
+        };
         let call = self.call.take();
         if let Some(key) = self.key.take() {
             match owner.seat().with(|core| core.engine.timers.cancel(key)) {
@@ -390,8 +410,11 @@ impl Instance<Handle> {
 
     /// What a thread-safe handle does before it answers another thread, from CPython 3.14 on ([`finished`]).
     fn wait_while_it_runs(&self) {
-        if cfg!(Py_3_14) && self.threadsafe.load(Ordering::Relaxed) {
-            self.owner_loop().running_threadsafe().wait(self.as_ptr());
+        if cfg!(Py_3_14)
+            && self.threadsafe.load(Ordering::Relaxed)
+            && let Some(owner) = self.owner_loop()
+        {
+            owner.running_threadsafe().wait(self.as_ptr());
         }
     }
 

@@ -10,7 +10,10 @@ from typing import Any
 
 from antiphon import _antiphon, streams
 
-__all__ = ["NAMES", "replacements"]
+__all__ = ["NAMES", "ours", "replacements"]
+
+# What runs once per connection or per call is Python; that comes before the native part it is made of.
+_HOMES = (streams, _antiphon)
 
 # Module of asyncio: names that it defines and antiphon has natively.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -46,21 +49,24 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 
 
+def ours(name: str) -> Any:
+    """Gives antiphon's object of this name; `None` where this release of CPython has no such thing."""
+    return next((getattr(home, name) for home in _HOMES if hasattr(home, name)), None)
+
+
 def _pairs() -> Iterator[tuple[Any, Any]]:
     """Yields asyncio's object and antiphon's, for every name that both have."""
     for module_name, names in NAMES.items():
         module = importlib.import_module(module_name)
         for name in names:
-            # What runs once per connection is in Python.
-            home = streams if hasattr(streams, name) else _antiphon
-            if hasattr(module, name) and hasattr(home, name):
-                yield getattr(module, name), getattr(home, name)
+            if hasattr(module, name) and ours(name) is not None:
+                yield getattr(module, name), ours(name)
 
 
 def replacements() -> dict[int, tuple[Any, Any]]:
     """Gives asyncio's objects and antiphon's.
 
     Returns:
-        By `id` of asyncio's object, that object and antiphon's. Empty parts: the objects are antiphon's already.
+        By `id` of asyncio's object, that object and antiphon's. Empty while they are antiphon's already.
     """
-    return {id(theirs): (theirs, ours) for theirs, ours in _pairs() if theirs is not ours}
+    return {id(theirs): (theirs, own) for theirs, own in _pairs() if theirs is not own}

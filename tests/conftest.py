@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 from support.audit import Audit
 from support.datagrams import Endpoints
+from support.groups import functions
 from support.loops import LOOP_NAMES, loop_class_named, loop_factory_named
 from support.net import Link, connect_recorder, stream_pair, tcp_pair
 from support.streams import KINDS, Connections
@@ -230,3 +231,9 @@ def endpoints(loop: asyncio.AbstractEventLoop) -> Iterator[Endpoints]:
     yield endpoints
     if not loop.is_closed():
         loop.run_until_complete(endpoints.close())
+
+
+@pytest.fixture
+def aio(loop_name: str) -> Any:
+    """`gather`, `wait`, `TaskGroup` and the like: asyncio's own, or antiphon's."""
+    return functions(loop_name)

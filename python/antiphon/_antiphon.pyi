@@ -6,8 +6,9 @@ import socket
 import traceback
 import weakref
 from abc import ABCMeta
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, SupportsIndex, TypeVar, TypeVarTuple, final
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, SupportsIndex, TypeVar, TypeVarTuple, final
 
 from antiphon.server import Server
 from antiphon.spawn import Command
@@ -231,6 +232,70 @@ class ChildProcess:
 
 class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
     """One datagram socket."""
+
+def gather(
+    *coros_or_futures: Awaitable[Any], return_exceptions: bool = False
+) -> asyncio.Future[list[Any]]: ...
+def wait(
+    fs: Iterable[asyncio.Future[_T]],
+    *,
+    timeout: float | None = None,
+    return_when: str = "ALL_COMPLETED",
+) -> Coroutine[Any, Any, tuple[set[asyncio.Future[_T]], set[asyncio.Future[_T]]]]: ...
+def wait_for(fut: Awaitable[_T], timeout: float | None) -> Coroutine[Any, Any, _T]: ...
+def as_completed(
+    fs: Iterable[Awaitable[_T]], *, timeout: float | None = None
+) -> AsCompletedIterator[_T]: ...
+def shield(arg: Awaitable[_T]) -> asyncio.Future[_T]: ...
+def timeout(delay: float | None) -> Timeout: ...
+def timeout_at(when: float | None) -> Timeout: ...
+def ensure_future(
+    coro_or_future: Awaitable[_T], *, loop: asyncio.AbstractEventLoop | None = None
+) -> asyncio.Future[_T]: ...
+
+@final
+class AsCompletedIterator(Generic[_T]):
+    """What `as_completed` gives; asynchronous iteration from Python 3.13 on."""
+
+    def __iter__(self) -> Iterator[Coroutine[Any, Any, _T]]: ...
+    def __next__(self) -> Coroutine[Any, Any, _T]: ...
+    def __aiter__(self) -> AsyncIterator[asyncio.Future[_T]]: ...
+    def __anext__(self) -> Coroutine[Any, Any, asyncio.Future[_T]]: ...
+
+class Timeout:
+    """Cancels its block at a deadline."""
+
+    def __init__(self, when: float | None) -> None: ...
+    def when(self) -> float | None: ...
+    def reschedule(self, when: float | None) -> None: ...
+    def expired(self) -> bool: ...
+    def __aenter__(self) -> Coroutine[Any, Any, Timeout]: ...
+    def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> Coroutine[Any, Any, None]: ...
+
+class TaskGroup:
+    """Tasks that end together."""
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, _T],
+        *,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+        **kwargs: Any,  # from 3.14 on
+    ) -> asyncio.Task[_T]: ...
+    def cancel(self) -> None: ...  # from 3.15 on
+    def __aenter__(self) -> Coroutine[Any, Any, TaskGroup]: ...
+    def __aexit__(
+        self,
+        et: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> Coroutine[Any, Any, bool | None]: ...
 
 class LoopBase(asyncio.AbstractEventLoop, metaclass=ABCMeta):
     """The native half of the loop; use `antiphon.Loop`.

@@ -12,6 +12,7 @@
 //! | [`work`] | what the ready queue holds |
 //! | [`context`] | the contexts of callbacks, invariant X1 |
 //! | [`coroutine`] | native coroutine objects, invariant N1 |
+//! | [`group`] | `gather`, `wait`, `wait_for`, `as_completed`, `shield`, `timeout`, `TaskGroup` |
 //! | [`handle`] | `Handle`, `TimerHandle` |
 //! | [`datagram`] | datagram transports |
 //! | [`event_loop`] | `LoopBase` |
@@ -31,8 +32,9 @@ mod coroutine;
 mod datagram;
 mod event_loop;
 mod ffi;
-#[allow(dead_code, unused_imports, reason = "its first users, groups, locks and streams, are under way")]
+#[allow(dead_code, unused_imports, reason = "its other users, locks and tasks, are under way")]
 mod future;
+mod group;
 mod handle;
 mod io_table;
 mod names;
@@ -71,6 +73,7 @@ fn load(module: &Owned) -> ffi::Result<()> {
     datagram::load(module)?;
     pipe::load(module)?;
     child::load(module)?;
+    group::load(module)?;
     streams::load(module)
 }
 

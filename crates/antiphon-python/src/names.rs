@@ -42,6 +42,13 @@ names! {
         time, r#type, value, waiter, write,
         CANCELLED, call_exception_handler, call_soon, create_task, FINISHED, future, _get_event_loop, get_event_loop, message,
         PENDING, source_traceback,
+        ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, __round__, _asyncio_future_blocking, _cancel_message,
+        _get_loop, _handle_timeout, _log_destroy_pending, _make_cancelled_error, _on_task_done,
+        add_done_callback, arg, call_at, cancelling, coro, coro_or_future,
+        current_task, delay, et, exc, exc_tb, exc_type, exc_val, exceptions, fs, fut,
+        future_add_to_awaited_by, future_discard_from_awaited_by, iscoroutine, isfuture,
+        release, remove_done_callback, result, return_exceptions, return_when, task, task_group, tb,
+        timeout, uncancel, when,
     }
     imports {
         events_module = "asyncio"."events",
@@ -67,11 +74,18 @@ names! {
         socket_class = "socket"."socket",
         raw_socket_class = "_socket"."socket",
         coroutine_class = "collections.abc"."Coroutine",
+        coroutines_module = "asyncio"."coroutines",
+        futures_module = "asyncio"."futures",
+        tasks_module = "asyncio"."tasks",
+        exception_group = "builtins"."ExceptionGroup",
+        isawaitable = "inspect"."isawaitable",
     }
     keywords {
         loop_keyword = (loop_),
         context_keyword = (context),
         msg_keyword = (msg),
+        name_keyword = (name),
+        name_context_keywords = (name, context),
     }
 }
 

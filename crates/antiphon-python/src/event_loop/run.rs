@@ -68,10 +68,13 @@ impl Turns<'_> {
 impl Turns<'_> {
     #[inline(always)]
     fn run_native(&self, kind: Kind, object: Owned) -> Result<()> {
-        if kind == Kind::Advance
-            && let Some(outcome) = crate::future::schedule::run(self.this, &object)
-        {
-            return outcome;
+        if kind == Kind::Advance {
+            if let Some(outcome) = crate::future::schedule::run(self.this, &object) {
+                return outcome;
+            }
+            if let Some(outcome) = crate::group::run(&object) {
+                return outcome;
+            }
         }
         crate::transport::run(self.this, kind, object)
     }

@@ -146,6 +146,15 @@ impl<'a> Args<'a> {
         )))
     }
 
+    /// The value of the keyword argument `name`, if it was given.
+    pub fn keyword(&self, name: &Owned) -> Option<&'a *mut ffi::PyObject> {
+        let named = self.values[self.positional..].iter().enumerate();
+        named
+            .into_iter()
+            .find(|(place, _)| same_text(self.keyword_name(*place), name.as_ptr()))
+            .map(|(_, value)| value)
+    }
+
     #[cold]
     fn missing(&self, names: &[&str]) -> Raised {
         let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();

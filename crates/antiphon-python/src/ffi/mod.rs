@@ -17,6 +17,7 @@ pub mod bytes;
 pub mod call;
 pub mod cell;
 pub mod derived;
+pub mod function;
 pub mod heap_type;
 pub mod instance;
 pub mod new_bytes;

@@ -1,0 +1,163 @@
+//! Entering and leaving a [`Timeout`]'s block, and what the block's exception becomes.
+//!
+//! Source: CPython Lib/asyncio/timeouts.py (`__aenter__`, `__aexit__`, `_insert_timeout_error`).
+
+use std::ffi::{CStr, c_int};
+
+use pyo3::ffi;
+
+use super::timeout::Timeout;
+use crate::coroutine::{self, Class, Operation, Resume, Step};
+use crate::ffi::raise;
+use crate::ffi::visitor::Visitor;
+use crate::ffi::{Instance, Owned, Result, call};
+use crate::names::names;
+
+/// `Timeout.__aenter__()`.
+pub struct Enter(Owned);
+
+static ENTER: Class = Class::new();
+static LEAVE: Class = Class::new();
+
+impl Enter {
+    /// `timeout`: a `Timeout`.
+    #[inline]
+    pub fn make(timeout: Owned) -> Result {
+        coroutine::make("Timeout.__aenter__", Self(timeout))
+    }
+}
+
+impl Operation for Enter {
+    const TYPE_NAME: &'static CStr = c"antiphon._antiphon.TimeoutEnter";
+
+    fn class() -> &'static Class {
+        &ENTER
+    }
+
+    #[inline]
+    fn step(&mut self, resume: Resume<'_>) -> Result<Step> {
+        resume.check()?;
+        of(&self.0).enter()?;
+        Ok(Step::Returned(self.0.clone()))
+    }
+
+    fn traverse(&self, visitor: Visitor) -> c_int {
+        visitor.all([&self.0])
+    }
+}
+
+/// `Timeout.__aexit__(exc_type, exc_val, exc_tb)`.
+pub struct Leave {
+    timeout: Owned,
+    exception: Option<Owned>,
+}
+
+impl Leave {
+    /// `timeout`: a `Timeout`.
+    #[inline]
+    pub fn make(timeout: Owned, exception: Option<Owned>) -> Result {
+        coroutine::make("Timeout.__aexit__", Self { timeout, exception })
+    }
+}
+
+impl Operation for Leave {
+    const TYPE_NAME: &'static CStr = c"antiphon._antiphon.TimeoutLeave";
+
+    fn class() -> &'static Class {
+        &LEAVE
+    }
+
+    #[inline]
+    fn step(&mut self, resume: Resume<'_>) -> Result<Step> {
+        resume.check()?;
+        of(&self.timeout).leave(self.exception.as_ref())?;
+        Ok(Step::Returned(Owned::none()))
+    }
+
+    fn traverse(&self, visitor: Visitor) -> c_int {
+        visitor.all([&self.timeout].into_iter().chain(&self.exception))
+    }
+}
+
+fn of(timeout: &Owned) -> &Instance<Timeout> {
+    // SAFETY: the coroutines of this file are made by methods of `Timeout` only (F2).
+    unsafe { Instance::from_ptr(timeout.as_ptr()) }
+}
+
+fn is_instance(object: &Owned, class: *mut ffi::PyObject) -> bool {
+    // SAFETY: F1; a living exception and a class.
+    unsafe { ffi::PyErr_GivenExceptionMatches(object.as_ptr(), class) != 0 }
+}
+
+/// `TimeoutError()`, with `cause` as its cause and context.
+pub fn timeout_error(cause: &Owned) -> Result {
+    // SAFETY: F1; the class is alive while the interpreter is; both setters take a reference over.
+    unsafe {
+        let error = call(&Owned::from_borrowed(ffi::PyExc_TimeoutError), [])?;
+        ffi::PyException_SetCause(error.as_ptr(), cause.clone().into_ptr());
+        ffi::PyException_SetContext(error.as_ptr(), cause.clone().into_ptr());
+        Ok(error)
+    }
+}
+
+/// The timeout was the reason of the cancellation: a cancellation that leaves the block becomes `TimeoutError`, and one that
+/// another exception hides is explained there (from 3.13 on).
+///
+/// # Errors
+/// `TimeoutError`.
+#[cold]
+pub fn explain(exception: &Owned) -> Result<()> {
+    let cancelled = names().cancelled_error.as_ptr();
+    let is_cancellation = if cfg!(Py_3_13) {
+        is_instance(exception, cancelled)
+    } else {
+        // SAFETY: a living object.
+        unsafe { ffi::Py_TYPE(exception.as_ptr()).cast() == cancelled }
+    };
+    if is_cancellation {
+        let error = timeout_error(exception)?;
+        // Its context is the cancellation, whatever is handled further out.
+        return Err(raise::restore(error));
+    }
+    if cfg!(Py_3_13) {
+        insert_timeout_error(exception)?;
+        let group = &names().exception_group;
+        if is_instance(exception, group.as_ptr()) {
+            let exceptions = exception.attr(&names().exceptions)?;
+            // SAFETY: F1; living objects; the list is ours.
+            unsafe {
+                let exceptions = Owned::from_new(ffi::PySequence_List(exceptions.as_ptr()))?;
+                for place in 0..ffi::PyList_GET_SIZE(exceptions.as_ptr()) {
+                    let one = ffi::PyList_GET_ITEM(exceptions.as_ptr(), place);
+                    insert_timeout_error(&Owned::from_borrowed(one))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts a `TimeoutError` between an exception and the cancellation in whose handling it was raised.
+fn insert_timeout_error(exception: &Owned) -> Result<()> {
+    let mut current = exception.clone();
+    loop {
+        // SAFETY: F1; a living exception; gives a new reference or null, without an error.
+        let context = unsafe { Owned::from_new(ffi::PyException_GetContext(current.as_ptr())) };
+        let Ok(context) = context else {
+            return Ok(());
+        };
+        if is_instance(&context, names().cancelled_error.as_ptr()) {
+            let error = timeout_error(&context)?;
+            // SAFETY: F1; the reference is taken over.
+            unsafe { ffi::PyException_SetContext(current.as_ptr(), error.into_ptr()) };
+            return Ok(());
+        }
+        current = context;
+    }
+}
+
+/// Makes the types.
+pub fn load(module: &Owned) -> Result<()> {
+    coroutine::load::<Enter>(module)?;
+    coroutine::load::<Leave>(module)
+}

@@ -382,6 +382,16 @@ async def test_cancelled_connect_leaves_nothing_open(loop):
             await connect
 
 
+@pytest.mark.asyncio_lacks(when=sys.version_info < (3, 14), reason="asyncio raises IndexError")
+async def test_race_without_errors_is_a_timeout(loop):
+    async def give_up(*_args):
+        raise asyncio.CancelledError
+
+    loop.sock_connect = give_up
+    with pytest.raises(TimeoutError, match="create_connection failed"):
+        await loop.create_connection(asyncio.Protocol, "127.0.0.1", 9, happy_eyeballs_delay=0.1)
+
+
 async def test_cancelled_happy_eyeballs_leaves_nothing_open(loop, resolved):
     with Blackhole() as first, Blackhole() as second:
         resolved += [first, second]

@@ -70,6 +70,19 @@ async def test_protocol_is_paused_and_resumed_around_the_marks(loop):
     await link.end()
 
 
+@pytest.mark.loops("antiphon")  # asyncio's TLS transport says that nothing waits, and goes on
+async def test_one_large_write_pauses_the_protocol(loop):
+    link = await tls_link(loop)
+    data = pattern(4, 16 << 20)
+    link.transport.write(data)
+    await io_barrier(loop)
+    assert asked(link.protocol) == ["pause_writing"]
+    assert link.transport.get_write_buffer_size() > 0
+    assert await link.peer.read(len(data)) == data
+    await link.protocol.happened("resume_writing")
+    await link.end()
+
+
 async def test_peer_that_never_reads_costs_the_high_water_mark(loop):
     """A writer that obeys has at most one write more than the mark waiting, however long it goes on."""
     link = await tls_link(loop)

@@ -36,7 +36,7 @@ fmt: ## format the Rust and the Python code
 bench: ## measure asyncio, uvloop, rloop and antiphon; the table goes to benches/results/
 	@scripts/bench.sh $(BENCH)
 
-conformance: ## run CPython's own asyncio tests on antiphon's loop
+conformance: ## run all of CPython's own asyncio tests on antiphon, on 3.11 to 3.14
 	@scripts/conformance.sh $(CONF)
 
 clean: ## remove builds and virtual environments (interpreters in .pythons stay)

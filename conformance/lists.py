@@ -3,8 +3,10 @@
 - A baseline holds the ids of the tests that stock asyncio passes on one exact version of CPython.
   Those of 3.12.1 and 3.13.0 are the runner's; this folder has the other versions, and for those two
   the tests of modules that the runner leaves out.
-- `expectations/<release>.txt` has one line for each test of the baseline that fails on antiphon:
-  `test id | reason why no other implementation can pass it`.
+- `expectations/<release>.txt` has one line for each test of the baseline that fails on antiphon's loop:
+  `test id | reason why no other implementation can pass it`. `expectations/<release>-installed.txt` has
+  those that fail besides when `antiphon.install()` has put tasks, futures, locks, queues and streams in
+  asyncio's place.
 """
 
 from pathlib import Path
@@ -51,11 +53,12 @@ def write_baseline(version: str, passed: set[str], runs: int) -> Path:
     return file
 
 
-def read_expectations(release: str) -> dict[str, str]:
+def read_expectations(release: str, installed: bool) -> dict[str, str]:
     """Reads which tests must fail.
 
     Args:
         release: of CPython: "3.13".
+        installed: whether antiphon's objects stand under all of asyncio's names.
 
     Returns:
         The reason of each, by the id of the test.
@@ -63,15 +66,16 @@ def read_expectations(release: str) -> dict[str, str]:
     Raises:
         ValueError: a line without a reason, or a second line for a test.
     """
-    file = HERE / "expectations" / f"{release}.txt"
     reasons: dict[str, str] = {}
-    for line in _lines(file) if file.exists() else ():
-        test, _, reason = (part.strip() for part in line.partition("|"))
-        if not reason:
-            raise ValueError(f"{file}: no reason is given for {test}")
-        if test in reasons:
-            raise ValueError(f"{file}: {test} is listed twice")
-        reasons[test] = reason
+    for name in (release, f"{release}-installed") if installed else (release,):
+        file = HERE / "expectations" / f"{name}.txt"
+        for line in _lines(file) if file.exists() else ():
+            test, _, reason = (part.strip() for part in line.partition("|"))
+            if not reason:
+                raise ValueError(f"{file}: no reason is given for {test}")
+            if test in reasons:
+                raise ValueError(f"{file}: {test} is listed twice")
+            reasons[test] = reason
     return reasons
 
 

@@ -46,22 +46,32 @@ class Measurement:
     """Runs tests of one interpreter.
 
     Args:
+        tests: CPython's, as the runner runs them.
         python: the interpreter; antiphon is importable there.
         release: its name in what is told, such as "3.13".
         work: a folder for logs.
         jobs: how many modules to run at the same time.
         tell: takes a line of progress.
+        installed: whether antiphon's objects stand under all of asyncio's names (`install()`).
     """
 
     def __init__(
-        self, python: str, release: str, work: Path, jobs: int, tell: Callable[[str], None]
+        self,
+        tests: suite.Suite,
+        python: str,
+        release: str,
+        work: Path,
+        jobs: int,
+        tell: Callable[[str], None],
+        installed: bool = False,
     ) -> None:
-        self._common, self._modules, self._left_out = suite.load_runner()
+        self._tests = tests
         self._python = python
         self._release = release
         self._work = work
         self._jobs = jobs
         self._tell = tell
+        self._installed = installed
 
     def run(
         self,
@@ -84,15 +94,17 @@ class Measurement:
         patterns = None if only is None else list(only)
         wanted = [
             module
-            for module in self._modules
+            for module in self._tests.modules
             if patterns is None or any(_is_of(pattern, module) for pattern in patterns)
         ]
-        left_out = [*self._left_out, *left_out]
+        left_out = list(left_out)
 
         def run_module(module: str) -> dict[str, Outcome]:
             of_module = None if patterns is None else [p for p in patterns if _is_of(p, module)]
             return self._run_module(
-                suite.specification(module, loop, of_module, left_out, seconds_a_test)
+                self._tests.specification(
+                    module, loop, of_module, left_out, seconds_a_test, self._installed
+                )
             )
 
         outcomes: dict[str, Outcome] = {}
@@ -104,7 +116,7 @@ class Measurement:
     def _run_module(self, specification: dict[str, Any]) -> dict[str, Outcome]:
         """Runs the tests of one module in a process of its own."""
         module, loop = specification["module"], specification["loop"]
-        _, results, about = self._common.run_unittest_module(
+        _, results, about = self._tests.common.run_unittest_module(
             self._python,
             specification,
             str(self._work / loop),

@@ -1,11 +1,11 @@
 """Runs CPython's own asyncio tests on antiphon and fails if any does not end as expected.
 
-    run.py [--quick] [--module NAME] [--test PATTERN] [--jobs N] RELEASE=PYTHON...
+    run.py [--quick] [--install] [--module NAME] [--test PATTERN] [--jobs N] RELEASE=PYTHON...
     run.py --baseline 3 RELEASE=PYTHON...
 
 Each PYTHON is an interpreter that can import antiphon. Its tests are judged by the lists of this
 folder (`lists`, `verdict`); the last line counts as pytest's does. What every test said is kept in
-target/conformance/<release>.json.
+target/conformance/<release>.json (`-installed` behind the release for a run with --install).
 """
 
 import argparse
@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import lists
@@ -38,13 +37,13 @@ def main() -> int:
         )
         return 1
     KEPT.mkdir(parents=True, exist_ok=True)
+    tests = suite.load_suite()
     if options.baseline:
         for release, python in options.interpreters:
-            measure_baseline(release, python, options.baseline, options.jobs)
+            measure_baseline(tests, release, python, options)
         return 0
-    patterns = patterns_of(options)
     verdicts = {
-        release: run_release(release, python, patterns, options.jobs)
+        release: run_release(tests, release, python, options)
         for release, python in options.interpreters
     }
     print_table(verdicts)
@@ -57,6 +56,9 @@ def parse_arguments() -> argparse.Namespace:
         description="Runs CPython's own asyncio tests on antiphon.", allow_abbrev=False
     )
     parser.add_argument("--quick", action="store_true", help="the part that CI runs")
+    parser.add_argument(
+        "--install", action="store_true", help="call antiphon.install() first in every process"
+    )
     parser.add_argument("--module", action="append", default=[], help="such as test_events")
     parser.add_argument("--test", action="append", default=[], help="a pattern of test ids")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="modules at a time")
@@ -87,11 +89,22 @@ def patterns_of(options: argparse.Namespace) -> list[str] | None:
     return patterns or None
 
 
-def run_release(release: str, python: str, patterns: list[str] | None, jobs: int) -> Verdict:
+def measurement_of(
+    tests: suite.Suite, release: str, python: str, options: argparse.Namespace
+) -> Measurement:
+    """Prepares to run tests of one interpreter."""
+    work = KEPT / f"work-{release}"
+    return Measurement(tests, python, release, work, options.jobs, tell, options.install)
+
+
+def run_release(
+    tests: suite.Suite, release: str, python: str, options: argparse.Namespace
+) -> Verdict:
     """Runs the tests of one interpreter on antiphon, tells what was not expected, and judges."""
     version = version_of(python)
-    measurement = Measurement(python, release, KEPT / f"work-{release}", jobs, tell)
-    expected = lists.read_expectations(release.removesuffix("t"))
+    patterns = patterns_of(options)
+    measurement = measurement_of(tests, release, python, options)
+    expected = lists.read_expectations(release.removesuffix("t"), options.install)
     begun = time.monotonic()
     outcomes = measurement.run("antiphon", patterns, left_out=expected)
     # A machine that is busy can fail a test that has a time limit of its own.
@@ -99,21 +112,23 @@ def run_release(release: str, python: str, patterns: list[str] | None, jobs: int
     retried = measurement.run("antiphon", sorted(second_try)) if second_try else {}
     lucky = {test: outcome for test, outcome in retried.items() if outcome.passed}
     outcomes |= lucky
-    must_fail = matching(expected, patterns)
+    must_fail = chosen(expected, patterns)
     if must_fail:
         outcomes |= measurement.run(
             "antiphon", sorted(must_fail), seconds_a_test=SECONDS_TO_FAIL_IN
         )
 
     baseline = lists.read_baseline(version)
+    if baseline is not None and options.install:
+        baseline -= suite.matching(baseline, tests.left_out_installed)
     due = baseline
     if baseline is None:
         tell(f"no baseline for CPython {version}: stock asyncio is asked about what failed")
         due = set()
         baseline = set(outcomes) - failed_tests(outcomes)
         baseline |= passed_tests(measurement.run("asyncio", sorted(failed_tests(outcomes))))
-    verdict = judge(outcomes, baseline, set(expected), matching(due, patterns) | must_fail)
-    keep(release, version, outcomes, verdict)
+    verdict = judge(outcomes, baseline, set(expected), chosen(due, patterns) | must_fail)
+    keep(f"{release}-installed" if options.install else release, version, outcomes, verdict)
     print(f"CPython {version}: {time.monotonic() - begun:.0f} s")
     print_surprises(verdict, outcomes, expected)
     for test in sorted(lucky):
@@ -121,16 +136,16 @@ def run_release(release: str, python: str, patterns: list[str] | None, jobs: int
     return verdict
 
 
-def measure_baseline(release: str, python: str, runs: int, jobs: int) -> None:
+def measure_baseline(
+    tests: suite.Suite, release: str, python: str, options: argparse.Namespace
+) -> None:
     """Writes down what stock asyncio passes in every one of some runs."""
-    version = version_of(python)
-    measurement = Measurement(python, release, KEPT / f"work-{release}", jobs, tell)
+    measurement = measurement_of(tests, release, python, options)
     passed = passed_tests(measurement.run("asyncio"))
-    for _ in range(runs - 1):
+    for _ in range(options.baseline - 1):
         passed &= passed_tests(measurement.run("asyncio"))
-    print(
-        f"{len(passed)} tests pass on stock asyncio: {lists.write_baseline(version, passed, runs)}"
-    )
+    file = lists.write_baseline(version_of(python), passed, options.baseline)
+    print(f"{len(passed)} tests pass on stock asyncio: {file}")
 
 
 def version_of(python: str) -> str:
@@ -149,11 +164,9 @@ def passed_tests(outcomes: Mapping[str, Outcome]) -> set[str]:
     return {test for test, outcome in outcomes.items() if outcome.passed}
 
 
-def matching(tests: Iterable[str], patterns: list[str] | None) -> set[str]:
+def chosen(tests: Iterable[str], patterns: list[str] | None) -> set[str]:
     """Returns the tests that one of the patterns names; None names all."""
-    if patterns is None:
-        return set(tests)
-    return {test for test in tests if any(fnmatchcase(test, pattern) for pattern in patterns)}
+    return set(tests) if patterns is None else suite.matching(tests, patterns)
 
 
 def tell(line: str) -> None:
@@ -161,14 +174,14 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def keep(release: str, version: str, outcomes: Mapping[str, Outcome], verdict: Verdict) -> None:
+def keep(name: str, version: str, outcomes: Mapping[str, Outcome], verdict: Verdict) -> None:
     """Keeps what every test said."""
     record = {
         "version": version,
         "outcomes": {test: asdict(outcome) for test, outcome in sorted(outcomes.items())},
         "verdict": asdict(verdict),
     }
-    (KEPT / f"{release}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (KEPT / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def print_surprises(

@@ -9,11 +9,14 @@ Source: ../shared/conformance/README.md; Lib/test/test_asyncio.
 
 import importlib
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["QUICK", "RUNNER", "load_runner", "specification"]
+__all__ = ["QUICK", "RUNNER", "Suite", "load_suite", "matching"]
 
 RUNNER = Path(__file__).resolve().parents[2] / "shared" / "conformance"
 
@@ -57,13 +60,56 @@ QUICK = [
 LONGEST = "test_tasks"
 
 
-def load_runner() -> tuple[ModuleType, list[str], list[str]]:
-    """Imports the runner.
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """CPython's tests, as the runner of ../shared/conformance runs them.
 
-    Returns:
-        Its module `common`, the modules of tests to run (the longest first, so that several at a
-        time end together), and patterns of tests to leave out (the same tests once more on asyncio's
-        other selectors and child watchers).
+    Attributes:
+        common: the runner's module of that name, which starts the processes.
+        modules: the modules of tests, the longest first, so that several at a time end together.
+        left_out: patterns of test ids that are never run: the same tests once more on asyncio's
+            other selectors and child watchers.
+        left_out_installed: patterns of those left out as well where `antiphon.install()` has put
+            other classes in place: tests of asyncio's Python code, which is not in use then.
+    """
+
+    common: ModuleType
+    modules: list[str]
+    left_out: list[str]
+    left_out_installed: list[str]
+
+    def specification(
+        self,
+        module: str,
+        loop: str,
+        only: list[str] | None,
+        left_out: list[str],
+        seconds_a_test: float,
+        installed: bool,
+    ) -> dict[str, Any]:
+        """Describes one run of a module in the runner's terms.
+
+        Args:
+            module: a module of `test.test_asyncio`.
+            loop: "antiphon" or "asyncio".
+            only: patterns of test ids to run; None runs all.
+            left_out: patterns of test ids to leave out besides those of the suite.
+            seconds_a_test: a test that takes longer is ended.
+            installed: call `antiphon.install()` first.
+        """
+        return {
+            "kind": "cpython",
+            "module": module,
+            "loop": loop,
+            "whole": installed,
+            "drop": [*self.left_out, *(self.left_out_installed if installed else ()), *left_out],
+            "only": only,
+            "per_test": seconds_a_test,
+        }
+
+
+def load_suite() -> Suite:
+    """Imports the runner.
 
     Raises:
         ImportError: it is not beside this clone.
@@ -78,27 +124,10 @@ def load_runner() -> tuple[ModuleType, list[str], list[str]]:
         sys.path.remove(str(RUNNER))
         sys.dont_write_bytecode = before
     modules = sorted({*runner.MODULES, *MORE_MODULES}, key=lambda name: (name != LONGEST, name))
-    return common, modules, list(runner.DROP)
+    return Suite(common, modules, list(runner.DROP), list(runner.DROP_WHOLE))
 
 
-def specification(
-    module: str, loop: str, only: list[str] | None, left_out: list[str], seconds_a_test: float
-) -> dict[str, Any]:
-    """Describes one run of a module in the runner's terms.
-
-    Args:
-        module: a module of `test.test_asyncio`.
-        loop: "antiphon" or "asyncio".
-        only: patterns of test ids to run; None runs all.
-        left_out: patterns of test ids to leave out.
-        seconds_a_test: a test that takes longer is ended.
-    """
-    return {
-        "kind": "cpython",
-        "module": module,
-        "loop": loop,
-        "whole": False,
-        "drop": left_out,
-        "only": only,
-        "per_test": seconds_a_test,
-    }
+def matching(tests: Iterable[str], patterns: Iterable[str]) -> set[str]:
+    """Returns the tests that one of the patterns names."""
+    patterns = list(patterns)
+    return {test for test in tests if any(fnmatchcase(test, pattern) for pattern in patterns)}

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs CPython's own asyncio tests on antiphon, on every interpreter that scripts/pythons.sh finds.
-# Arguments go to conformance/run.py, which judges them by the lists in conformance/.
+# Runs CPython's own asyncio tests on antiphon, on CPython 3.11 to 3.14 ($ANTIPHON_PYTHONS: other releases).
+# Arguments go to conformance/run.py, which judges them by the lists in conformance/: --quick for the part that
+# make test runs, --install to put all of antiphon in asyncio's place first, --module test_events for one module.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +9,7 @@ runner=../shared/conformance
 [ -d "$runner" ] || { echo "conformance: there is no $runner beside this clone, which runs CPython's tests" >&2; exit 1; }
 
 scripts/venv.sh "${PYTHON:-python3}" .venv tools examples
-pythons=$(scripts/pythons.sh)
+pythons=$(ANTIPHON_PYTHONS=${ANTIPHON_PYTHONS:-3.11 3.12 3.13 3.14} scripts/pythons.sh)
 interpreters=()
 while read -r release python <&3; do
     if [ "$python" = missing ]; then

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test: the Rust crates', the loom models, pytest on each interpreter of scripts/pythons.sh.
+# Runs every test: the Rust crates', the loom models, pytest on each interpreter of scripts/pythons.sh, and what tells
+# most of CPython's own asyncio tests on the oldest and the newest of them (make conformance runs all, on all).
 #
 #   test.sh [PYTEST ARGUMENT...]        with arguments only pytest runs, with these
 #
@@ -20,7 +21,7 @@ step() {
 }
 
 # note NAME TEXT: a line of the summary.
-note() { printf '%-10s %s\n' "$1" "$2" >>"$summary"; }
+note() { printf '%-11s %s\n' "$1" "$2" >>"$summary"; }
 
 # rust_step NAME TITLE COMMAND...: a step that runs `cargo test`, and its line of the summary.
 rust_step() {
@@ -58,7 +59,22 @@ pytest_on() {
         --numprocesses "${JOBS:-0}" "$@" || true
     note "$release" "$(sed -nE 's/^=+ ([0-9]+ (passed|failed|error|skipped).* in [0-9.]+s.*) =+$/\1/p' "$log" | tail -n 1 |
         grep . || echo '1 error: pytest gave no result')"
-    grep -E '^SKIPPED' "$log" | sed 's/^/           /' >>"$summary" || true
+    grep -E '^SKIPPED' "$log" | sed 's/^/            /' >>"$summary" || true
+}
+
+# conformance RELEASE...: of the environments that pytest_on has made.
+conformance() {
+    local release interpreters=()
+    if [ ! -d ../shared/conformance ]; then
+        note conformance "CPYTHON'S TESTS DID NOT RUN: no ../shared/conformance beside this clone"
+        return
+    fi
+    for release in "$@"; do
+        [ ! -x ".venv-$release/bin/python" ] || interpreters+=("$release=$PWD/.venv-$release/bin/python")
+    done
+    step "CPython's own asyncio tests, the quick part" env PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 600 \
+        .venv/bin/python conformance/run.py --quick "${interpreters[@]}" || true
+    note conformance "$(tail -n 1 "$log" | grep -E '[0-9]+ passed' || echo '1 error: no result')"
 }
 
 total() {
@@ -77,9 +93,11 @@ total() {
 scripts/venv.sh "${PYTHON:-python3}" .venv tools examples
 pythons=$(scripts/pythons.sh) || failed=1
 [ $# -gt 0 ] || rust_tests
+tested=()
 while read -r release python <&3; do
     if [ "$python" != missing ]; then
         pytest_on "$release" "$python" "$@"
+        [[ $release == *t ]] || tested+=("$release")
     elif [[ $release == *t ]]; then
         note "$release" "no free-threaded interpreter at hand: its tests did not run"
     else
@@ -87,6 +105,8 @@ while read -r release python <&3; do
     fi
 done 3<<<"$pythons" # not standard input, which the commands inside may read
 if [ $# -eq 0 ]; then
+    # Of one release, if there is only one.
+    conformance $(printf '%s\n' "${tested[@]}" | sort -V | sed -n '1p;$p' | uniq)
     step "CPython 3.14t: wheel" scripts/build-free-threaded.sh && note 3.14t "wheel compiled" ||
         note 3.14t "1 error: the wheel did not compile"
 fi

@@ -20,6 +20,7 @@
 //! | [`io_table`] | who waits for which descriptor, invariant T1 |
 //! | [`sockaddr`] | socket addresses in the kernel's and in Python's form |
 //! | [`sock`] | the `sock_*` operations as awaitables |
+//! | [`sync`] | locks, events, conditions, semaphores, barriers and queues |
 //! | [`transport`] | stream transports and listeners |
 //! | [`tls`] | TLS transports, over those and others |
 //! | [`pipe`] | pipe transports |
@@ -43,6 +44,7 @@ mod seat;
 mod sock;
 mod sockaddr;
 mod streams;
+mod sync;
 #[allow(dead_code, reason = "as for futures")]
 mod task;
 mod tls;
@@ -74,7 +76,8 @@ fn load(module: &Owned) -> ffi::Result<()> {
     pipe::load(module)?;
     child::load(module)?;
     group::load(module)?;
-    streams::load(module)
+    streams::load(module)?;
+    sync::load(module)
 }
 
 /// `antiphon._antiphon`: no GIL needed, all state is behind the seat or cells of its own.

@@ -49,6 +49,8 @@ names! {
         future_add_to_awaited_by, future_discard_from_awaited_by, iscoroutine, isfuture,
         release, remove_done_callback, result, return_exceptions, return_when, task, task_group, tb,
         timeout, uncancel, when,
+        acquire, append, empty, _format, full, _get, get_nowait, immediate, _init, item, locked, notify, pop, popleft,
+        predicate, _put, put_nowait, qsize, wait, _wakeup_next,
     }
     imports {
         events_module = "asyncio"."events",
@@ -73,6 +75,11 @@ names! {
         buffered_protocol_class = "asyncio"."BufferedProtocol",
         socket_class = "socket"."socket",
         raw_socket_class = "_socket"."socket",
+        broken_barrier_error = "asyncio"."BrokenBarrierError",
+        heappop = "heapq"."heappop",
+        heappush = "heapq"."heappush",
+        queue_empty = "asyncio"."QueueEmpty",
+        queue_full = "asyncio"."QueueFull",
         coroutine_class = "collections.abc"."Coroutine",
         coroutines_module = "asyncio"."coroutines",
         futures_module = "asyncio"."futures",

@@ -182,7 +182,6 @@ impl Host for Turns<'_> {
 ///
 /// # Errors
 /// `RuntimeError`: none does.
-#[allow(dead_code, reason = "its first users are under way")]
 pub fn running() -> Result {
     call(&names().get_running_loop, [])
 }

@@ -235,6 +235,19 @@ impl<T: Payload> Instance<T> {
         drop(dictionary);
     }
 
+    /// A reference to this object that knows its payload.
+    #[inline]
+    pub fn typed(&self) -> Typed<T> {
+        Typed { object: self.owned(), instance: NonNull::from(self) }
+    }
+
+    /// Whether the object's type is exactly `T`'s, and no subclass.
+    #[inline(always)]
+    pub fn is_exact(&self) -> bool {
+        // SAFETY: comparing the type of a living object.
+        unsafe { ffi::Py_TYPE(self.as_ptr()) == T::type_object() }
+    }
+
     /// The instance dictionary, if one was made; for traverse and clear slots.
     pub fn dictionary(&self) -> *mut ffi::PyObject {
         // SAFETY: the slot is written by the interpreter only, on attached threads (F1); the collector reads it, too.

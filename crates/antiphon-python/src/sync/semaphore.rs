@@ -1,0 +1,276 @@
+//! `Semaphore` and `BoundedSemaphore`, over [`antiphon_core::Semaphore`].
+//!
+//! Source: CPython Lib/asyncio/locks.py.
+
+use std::ffi::{CStr, c_int};
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use antiphon_core::TooManyReleases;
+use pyo3::ffi;
+
+use crate::coroutine::{self, Class};
+use crate::ffi::instance::DictionarySlot;
+use crate::ffi::raise::{self, value_error};
+use crate::ffi::visitor::Visitor;
+use crate::ffi::{Args, GilCell, Instance, Owned, Payload, Raised, Result};
+use crate::{getter, method, method_noargs, setter, unary_slot};
+
+use super::acquire::{Acquirable, AcquireOperation};
+use super::bound::Bound;
+use super::context;
+use super::object::{self, Object};
+use super::view;
+use super::waiter::{self, Waiter};
+
+/// The payload of both.
+pub struct Semaphore {
+    bound: Bound,
+    machine: GilCell<antiphon_core::Semaphore<Waiter>>,
+    /// Whether it is a `BoundedSemaphore`.
+    bounded: AtomicBool,
+    /// The value to begin with.
+    initial: GilCell<usize>,
+}
+
+impl Default for Semaphore {
+    fn default() -> Self {
+        Self {
+            bound: Bound::default(),
+            machine: GilCell::new(antiphon_core::Semaphore::new(1)),
+            bounded: AtomicBool::new(false),
+            initial: GilCell::new(1),
+        }
+    }
+}
+
+static SEMAPHORE: OnceLock<usize> = OnceLock::new();
+static BOUNDED: OnceLock<usize> = OnceLock::new();
+
+fn bounded_type() -> *mut ffi::PyTypeObject {
+    BOUNDED.get().map_or(ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
+}
+
+impl Payload for Semaphore {
+    type BaseSlots = ();
+    type Dictionary = DictionarySlot;
+    const COLLECTED: bool = true;
+    #[inline(always)]
+    fn type_object() -> *mut ffi::PyTypeObject {
+        SEMAPHORE.get().map_or(ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
+    }
+}
+
+impl Object for Semaphore {
+    const ARGUMENT: Option<(&'static str, bool)> = Some(("value", false));
+
+    fn visit(&self, visitor: Visitor) -> c_int {
+        match self.bound.visit(visitor) {
+            0 => self.machine.with(|machine| visitor.all(machine.waiters().iter().map(Waiter::object))),
+            status => status,
+        }
+    }
+
+    fn clear(&self) {
+        self.bound.set(None);
+        drop(self.machine.with(|machine| machine.waiters_mut().take()));
+    }
+
+    fn init(this: &Instance<Self>, value: Option<&Owned>) -> Result<()> {
+        let value = value.map_or(Ok(1), initial_value)?;
+        // SAFETY: F1; a living object.
+        let bounded = unsafe { ffi::PyObject_TypeCheck(this.as_ptr(), bounded_type()) } != 0;
+        let machine = if bounded {
+            antiphon_core::Semaphore::bounded(value)
+        } else {
+            antiphon_core::Semaphore::new(value)
+        };
+        this.bounded.store(bounded, Ordering::Relaxed);
+        this.initial.replace(value);
+        drop(this.machine.replace(machine));
+        Ok(())
+    }
+}
+
+/// As many permits as `value` says: more than there can be tasks is as good as without limit, such as `math.inf`.
+fn initial_value(value: &Owned) -> Result<usize> {
+    // SAFETY: F1; living objects.
+    unsafe {
+        let zero = Owned::int(0)?;
+        if raise::check(ffi::PyObject_RichCompareBool(value.as_ptr(), zero.as_ptr(), ffi::Py_LT))? != 0 {
+            return Err(value_error("Semaphore initial value must be >= 0"));
+        }
+        let number = ffi::PyFloat_AsDouble(value.as_ptr());
+        if number == -1.0 && !ffi::PyErr_Occurred().is_null() {
+            if !raise::matches(ffi::PyExc_OverflowError) {
+                return Err(Raised);
+            }
+            drop(raise::take());
+            return Ok(UNLIMITED);
+        }
+        Ok(if number >= UNLIMITED as f64 { UNLIMITED } else { number as usize })
+    }
+}
+
+const UNLIMITED: usize = 1 << 62;
+
+static ACQUIRE: Class = Class::new();
+
+impl Acquirable for Semaphore {
+    const COROUTINE: &'static CStr = c"antiphon._antiphon.SemaphoreOperation";
+
+    fn coroutine_class() -> &'static Class {
+        &ACQUIRE
+    }
+
+    fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    #[inline]
+    fn try_acquire(&self) -> bool {
+        self.machine.with(antiphon_core::Semaphore::try_acquire)
+    }
+
+    fn acquire_or_wait(&self, waiter: Waiter) -> bool {
+        let mut waiter = Some(waiter);
+        self.machine.with(|semaphore| {
+            let taken = semaphore.try_acquire();
+            if !taken && let Some(waiter) = waiter.take() {
+                semaphore.wait(waiter);
+            }
+            taken
+        })
+    }
+
+    fn resume(&self, waiter: &Waiter) {
+        let left = self.machine.with(|semaphore| semaphore.resume(waiter));
+        drop(left.removed);
+        self.wake(left.wake);
+    }
+
+    fn abandon(&self, waiter: &Waiter) {
+        let left = self.machine.with(|semaphore| semaphore.abandon(waiter));
+        drop(left.removed);
+        self.wake(left.wake);
+    }
+}
+
+impl Semaphore {
+    #[inline]
+    fn wake(&self, wake: antiphon_core::Wake<Waiter>) {
+        if !wake.is_empty() {
+            let instead = || self.machine.with(antiphon_core::Semaphore::not_woken);
+            waiter::wake(wake, &Owned::bool(true), instead);
+        }
+    }
+
+    #[inline]
+    fn release(&self) -> Result<()> {
+        match self.machine.with(antiphon_core::Semaphore::release) {
+            Ok(wake) => {
+                self.wake(wake);
+                Ok(())
+            }
+            Err(TooManyReleases) => Err(value_error("BoundedSemaphore released too many times")),
+        }
+    }
+}
+
+impl Instance<Semaphore> {
+    /// Whether it is no subclass of Python's.
+    fn is_plain(&self) -> bool {
+        self.is_exact() || self.owned().is_exactly(bounded_type())
+    }
+}
+
+fn release_object(object: &Owned) -> Result<()> {
+    // SAFETY: made for semaphores alone.
+    let this = unsafe { Instance::<Semaphore>::from_ptr(object.as_ptr()) };
+    if this.is_plain() { this.release() } else { context::release_by_method(object) }
+}
+
+fn acquire(this: &Instance<Semaphore>) -> Result {
+    coroutine::make("Semaphore.acquire", AcquireOperation::new(this.typed(), false))
+}
+
+fn release(this: &Instance<Semaphore>) -> Result {
+    this.release().map(|()| Owned::none())
+}
+
+fn locked(this: &Instance<Semaphore>) -> Result {
+    Ok(Owned::bool(this.machine.with(|semaphore| semaphore.is_locked())))
+}
+
+fn enter(this: &Instance<Semaphore>) -> Result {
+    if this.is_plain() {
+        coroutine::make("Semaphore.__aenter__", AcquireOperation::new(this.typed(), true))
+    } else {
+        context::enter_by_method("Semaphore.__aenter__", this.owned())
+    }
+}
+
+fn exit(this: &Instance<Semaphore>, _: Args<'_>) -> Result {
+    context::exit("Semaphore.__aexit__", this.owned(), release_object)
+}
+
+fn repr(this: &Instance<Semaphore>) -> Result {
+    let (locked, value, waiters) = this
+        .machine
+        .with(|semaphore| (semaphore.is_locked(), semaphore.permits(), semaphore.waiters().len()));
+    let extra = if locked { "locked".to_owned() } else { format!("unlocked, value:{value}") };
+    object::repr_with(&this.owned(), &extra, waiters)
+}
+
+fn get_value(this: &Instance<Semaphore>) -> Result {
+    Owned::int(this.machine.with(|semaphore| semaphore.permits()) as i64)
+}
+
+fn get_initial(this: &Instance<Semaphore>) -> Result {
+    Owned::int(this.initial.get() as i64)
+}
+
+fn get_waiters(this: &Instance<Semaphore>) -> Result {
+    view::make(this.owned(), |owner, change| {
+        // SAFETY: made for semaphores alone.
+        let semaphore = unsafe { Instance::<Semaphore>::from_ptr(owner.as_ptr()) };
+        semaphore.machine.with(|semaphore| change(semaphore.waiters_mut()));
+    })
+}
+
+super::loop_attributes!(Semaphore);
+
+/// Makes the types and adds them to the module.
+pub fn load(module: &Owned) -> Result<()> {
+    coroutine::load::<AcquireOperation<Semaphore>>(module)?;
+    if SEMAPHORE.get().is_none() {
+        let made = object::heap_type::<Semaphore>(
+            c"antiphon._antiphon.Semaphore",
+            c"Semaphore(value=1): a number of permits, given out in turn.",
+        )
+        .slot(ffi::Py_tp_repr, unary_slot!(repr))
+        .method_noargs(c"acquire", method_noargs!(acquire), c"Wait for a permit, take it, return True.")
+        .method_noargs(c"release", method_noargs!(release), c"Give a permit back, or add one.")
+        .method_noargs(c"locked", method_noargs!(locked), c"Whether one would have to wait.")
+        .method_noargs(c"__aenter__", method_noargs!(enter), c"Acquire it.")
+        .method(c"__aexit__", method!(c"__aexit__", exit), c"Release it.")
+        .method_noargs(c"_get_loop", method_noargs!(get_running), c"The running loop, which must be its own.")
+        .attribute(c"_loop", getter!(get_loop), Some(setter!(set_loop)), c"The loop, once somebody waited.")
+        .attribute(c"_value", getter!(get_value), None, c"How many permits are free.")
+        .attribute(c"_waiters", getter!(get_waiters), None, c"The futures of those who wait.")
+        .build(None, Instance::<Semaphore>::PAYLOAD_OFFSET)?;
+        let _ = SEMAPHORE.set(made as usize);
+        // SAFETY: a type object is an object.
+        let base = unsafe { Owned::from_borrowed(made.cast()) };
+        let made = object::heap_type::<Semaphore>(
+            c"antiphon._antiphon.BoundedSemaphore",
+            c"BoundedSemaphore(value=1): a Semaphore that takes back no more permits than it had.",
+        )
+        .attribute(c"_bound_value", getter!(get_initial), None, c"How many permits there are at most.")
+        .build(Some(&base), Instance::<Semaphore>::SIZE)?;
+        let _ = BOUNDED.set(made as usize);
+    }
+    object::publish(module, Semaphore::type_object(), c"Semaphore")?;
+    object::publish(module, bounded_type(), c"BoundedSemaphore")
+}

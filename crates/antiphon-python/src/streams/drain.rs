@@ -78,7 +78,7 @@ impl Drain {
         let native = match Typed::<StreamReaderProtocol>::new(self.protocol.clone()) {
             None if self.writer.is_some() => {
                 let waiting = Waiting::on(call_method(&self.protocol, &names()._drain_helper, [])?)?;
-                let step = waiting.step(Resume::Send(None))?;
+                let step = waiting.start()?;
                 self.stage = Stage::Foreign(waiting);
                 return Ok(step);
             }
@@ -91,7 +91,7 @@ impl Drain {
         }
         let waiting = Waiting::begin(&native.owner.get().unwrap_or_else(Owned::none))?;
         native.add_drain_waiter(waiting.future());
-        let stepped = waiting.step(Resume::Send(None));
+        let stepped = waiting.start();
         if matches!(stepped, Ok(Step::Yielded(_))) {
             self.stage = Stage::Paused(native, waiting);
         } else {
@@ -123,13 +123,13 @@ impl Operation for Drain {
                 self.wait_for_protocol()
             }
             Stage::Paused(protocol, waiting) => {
-                let stepped = waiting.step(resume);
+                let stepped = waiting.resume(resume);
                 if !matches!(stepped, Ok(Step::Yielded(_))) {
                     protocol.remove_drain_waiter(waiting.future());
                 }
                 stepped
             }
-            Stage::Foreign(waiting) => waiting.step(resume),
+            Stage::Foreign(waiting) => waiting.resume(resume),
         }
     }
 
@@ -173,19 +173,16 @@ impl Operation for WaitClosed {
     }
 
     fn step(&mut self, resume: Resume<'_>) -> Result<Step> {
-        if self.waiting.is_none() {
-            let protocol = self.writer.protocol.get().unwrap_or_else(Owned::none);
-            let closed = call_method(&protocol, &names()._get_close_waiter, [self.writer.object()])?;
-            self.waiting = Some(Waiting::on(closed)?);
-        }
-        match &self.waiting {
-            Some(waiting) => {
-                let step = waiting.step(resume)?;
-                // What the future was completed with is its own business.
-                Ok(if let Step::Returned(_) = step { Step::Returned(Owned::none()) } else { step })
+        let step = match &self.waiting {
+            Some(waiting) => waiting.resume(resume)?,
+            None => {
+                let protocol = self.writer.protocol.get().unwrap_or_else(Owned::none);
+                let closed = call_method(&protocol, &names()._get_close_waiter, [self.writer.object()])?;
+                self.waiting.insert(Waiting::on(closed)?).start()?
             }
-            None => Ok(Step::Returned(Owned::none())),
-        }
+        };
+        // What the future was completed with is its own business.
+        Ok(if let Step::Returned(_) = step { Step::Returned(Owned::none()) } else { step })
     }
 
     fn traverse(&self, visitor: Visitor) -> c_int {

@@ -204,7 +204,7 @@ impl Read {
                 return Ok(Step::Returned(bytes));
             }
             let waiting = self.reader.begin_wait(self.method())?;
-            match waiting.step(Resume::Send(None)) {
+            match waiting.start() {
                 Ok(Step::Yielded(yielded)) => {
                     self.waiting = Some(waiting);
                     return Ok(Step::Yielded(yielded));
@@ -252,7 +252,7 @@ impl Operation for Read {
 
     fn step(&mut self, resume: Resume<'_>) -> Result<Step> {
         if let Some(waiting) = &self.waiting {
-            let stepped = waiting.step(resume);
+            let stepped = waiting.resume(resume);
             if let Ok(Step::Yielded(_)) = stepped {
                 return stepped;
             }

@@ -57,7 +57,10 @@ CELLS = (
     *(Cell("sock_calls", *shape) for shape in ((64, 1), (64, 100), (1024, 100), (16384, 100))),
     Cell("churn", 64, 50),
     *(Cell("tcp_buffered", *shape) for shape in ((64, 100), (16384, 100))),
-    *(Cell("tcp_streams", *shape) for shape in ((64, 1), (1024, 100), (16384, 100))),
+    *(
+        Cell("tcp_streams", *shape)
+        for shape in ((64, 1), (64, 100), (1024, 100), (16384, 100), (102_400, 10))
+    ),
     Cell("tcp_pipelined", 64, 10, depth=16),
     *(Cell("udp", *shape) for shape in ((64, 1), (64, 100), (1024, 100), (16384, 10))),
 )

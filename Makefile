@@ -6,7 +6,7 @@ JOBS ?= 0
 export PYTHON JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench conformance clean
+.PHONY: help run test lint fmt bench conformance soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,7 @@ help: ## list the targets
 #   JOBS                processes that pytest spreads the tests over (0: none but its own)
 #   COUNT               what make run's first program counts down from (5000000; the article: 100000000)
 #   TESTS, BENCH, CONF  further arguments to pytest, to the benchmarks, to the conformance run
+#   SOAK                further arguments to the soak (--minutes 60 --seed 7)
 
 run: ## build the package and run the example programs on it
 	@scripts/run.sh $(COUNT)
@@ -38,6 +39,9 @@ bench: ## measure asyncio, uvloop, rloop and antiphon; the table goes to benches
 
 conformance: ## run all of CPython's own asyncio tests on antiphon, on 3.11 to 3.14
 	@scripts/conformance.sh $(CONF)
+
+soak: ## random connections and faults for three minutes, every byte checked
+	@scripts/soak.sh $(SOAK)
 
 clean: ## remove builds and virtual environments (interpreters in .pythons stay)
 	rm -rf target .venv .venv-* .pytest_cache .ruff_cache .mypy_cache

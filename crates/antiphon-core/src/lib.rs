@@ -6,6 +6,9 @@
 //!
 //! | module | is |
 //! |---|---|
+//! | [`protocol`] | what goes into a coroutine and what comes out |
+//! | [`generator`](mod@generator) | generators written as async functions |
+//! | [`async_generator`] | generators that await |
 //! | [`as_completed`] | children in the order of their ends |
 //! | [`ended`] | how a child ended |
 //! | [`gather`] | many children, one outcome |
@@ -23,7 +26,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod async_generator;
 pub mod future;
+pub mod generator;
+pub mod protocol;
 pub mod stream_buffer;
 
 pub mod as_completed;
@@ -35,9 +41,17 @@ pub mod timeout;
 pub mod wait;
 
 pub use as_completed::{Arrival, AsCompleted};
+#[cfg(feature = "futures-core")]
+pub use async_generator::from_stream;
+pub use async_generator::{AsyncGenerator, AsyncStep};
 pub use ended::Ended;
 pub use gather::{Gather, GatherStep};
+pub use generator::{
+    BoxedGenerator, Exchange, FutureGenerator, GeneratorFuture, IterGenerator, SharedGenerator,
+    StackGenerator, Values, Yield, Yielder, from_future, from_iter, into_future, values,
+};
 pub use group::Group;
+pub use protocol::{Exception, Generator, ProtocolError, Resume, Sent, Step, StepOf};
 pub use shield::{ShieldStep, shield_step};
 pub use timeout::{NotAllowed, Timeout, TimeoutExit, TimeoutState};
 pub use wait::{ReturnWhen, Wait};

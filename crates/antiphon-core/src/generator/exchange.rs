@@ -1,0 +1,241 @@
+//! What a generator's body and its driver share, and what the body sees of it.
+
+use crate::generator::delegation::{Request, YieldFrom};
+use crate::{Exception, Generator, Sent, Step};
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// What is on its way between a body and its driver.
+pub(crate) enum Message<Y, S, E> {
+    Nothing,
+    /// To the driver: a yielded value.
+    Yielded(Y),
+    /// To the body: a value that was sent.
+    Sent(S),
+    /// To the body: an exception that was thrown.
+    Thrown(Exception<E>),
+    /// To the driver: the body has yielded twice at once.
+    Clash,
+}
+
+impl<Y, S, E> From<Result<S, Exception<E>>> for Message<Y, S, E> {
+    #[inline(always)]
+    fn from(with: Result<S, Exception<E>>) -> Self {
+        match with {
+            Ok(value) => Self::Sent(value),
+            Err(exception) => Self::Thrown(exception),
+        }
+    }
+}
+
+/// The cell between a generator's body and its driver, for what is yielded and what is sent.
+///
+/// [`generator!`](macro@crate::generator) makes it where it is needed.
+pub struct Exchange<Y, S = (), E = Infallible> {
+    message: Cell<Message<Y, S, E>>,
+    /// A delegate that the driver is asked to run before the body goes on.
+    request: Cell<Option<Box<Request<Y, S, E>>>>,
+}
+
+impl<Y, S, E> Exchange<Y, S, E> {
+    /// An empty cell.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { message: Cell::new(Message::Nothing), request: Cell::new(None) }
+    }
+
+    /// The body's side.
+    #[inline]
+    #[must_use]
+    pub const fn yielder(&self) -> Yielder<'_, Y, S, E> {
+        Yielder { exchange: self }
+    }
+
+    /// Calls `body` with the yielder: a closure passed to it needs no types for its argument.
+    #[doc(hidden)]
+    #[inline]
+    pub fn call<'a, R, B>(&'a self, body: impl FnOnce(Yielder<'a, Y, S, E>) -> B) -> B
+    where
+        B: Future<Output = Result<R, Exception<E>>>,
+    {
+        body(self.yielder())
+    }
+
+    #[inline(always)]
+    pub(crate) fn put(&self, message: Message<Y, S, E>) {
+        self.message.set(message);
+    }
+
+    #[inline(always)]
+    pub(crate) fn take(&self) -> Message<Y, S, E> {
+        self.message.replace(Message::Nothing)
+    }
+
+    #[inline(always)]
+    pub(crate) fn take_request(&self) -> Option<Box<Request<Y, S, E>>> {
+        self.request.take()
+    }
+
+    /// Asks the driver to run a delegate.
+    pub(crate) fn put_request(&self, request: Box<Request<Y, S, E>>) {
+        if self.request.replace(Some(request)).is_some() {
+            self.message.set(Message::Clash);
+        }
+    }
+
+    /// What a `yield` or `yield from` is resumed with, if that has come.
+    #[inline(always)]
+    pub(crate) fn poll_answer(&self) -> Poll<Result<S, Exception<E>>> {
+        match self.take() {
+            Message::Sent(value) => Poll::Ready(Ok(value)),
+            Message::Thrown(exception) => Poll::Ready(Err(exception)),
+            other => {
+                // The first poll, right after the `yield`: what is there is for the driver.
+                self.message.set(other);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<Y, S, E> Default for Exchange<Y, S, E> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<Y, S, E> std::fmt::Debug for Exchange<Y, S, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange").finish_non_exhaustive()
+    }
+}
+
+/// What a body yields with; it can be copied and handed on to functions that yield on the body's behalf.
+///
+/// `Y` is yielded, `S` can be sent, `E` can be thrown and raised.
+pub struct Yielder<'a, Y, S = (), E = Infallible> {
+    exchange: &'a Exchange<Y, S, E>,
+}
+
+impl<Y, S, E> Clone for Yielder<'_, Y, S, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Y, S, E> Copy for Yielder<'_, Y, S, E> {}
+
+impl<Y, S, E> std::fmt::Debug for Yielder<'_, Y, S, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Yielder").finish_non_exhaustive()
+    }
+}
+
+impl<'a, Y, S, E> Yielder<'a, Y, S, E> {
+    /// Yields `value`, and comes back with what the generator is resumed with.
+    ///
+    /// The value is handed over at once, and the body has to await what comes back before it yields again: two yields at
+    /// once finish the generator with [`ProtocolError::YieldPending`](crate::ProtocolError::YieldPending).
+    ///
+    /// # Errors
+    /// What was thrown, and [`Exception::GeneratorExit`] when the generator is closed.
+    ///
+    /// # Cancellation
+    /// A `yield` that is dropped has yielded nevertheless; what the generator is resumed with is lost.
+    #[inline(always)]
+    pub fn yield_(self, value: Y) -> Yield<'a, Y, S, E> {
+        if let Message::Yielded(_) = self.exchange.message.replace(Message::Yielded(value)) {
+            self.exchange.message.set(Message::Clash);
+        }
+        Yield { exchange: self.exchange }
+    }
+
+    /// Python's `yield from`: `delegate` yields, is sent to, thrown into and closed in this generator's place until it is
+    /// finished. Comes back with what it returned.
+    ///
+    /// A delegate by value is dropped at its end, one by `&mut` stays. A [`BoxedGenerator`](crate::BoxedGenerator) by
+    /// value is resumed directly by the outermost driver, whatever the depth.
+    ///
+    /// ```
+    /// use antiphon_core::{BoxedGenerator, Exception, Generator, Step, Yielder};
+    ///
+    /// async fn inner(y: Yielder<'_, u32>) -> Result<u32, Exception> {
+    ///     y.yield_(1).await?;
+    ///     Ok(2)
+    /// }
+    /// let mut outer = BoxedGenerator::new(async |y: Yielder<'_, u32>| {
+    ///     let returned = y.yield_from(BoxedGenerator::new(inner)).await?;
+    ///     Ok(returned + 1)
+    /// });
+    /// assert_eq!(outer.next(), Step::Yielded(1));
+    /// assert_eq!(outer.next(), Step::Returned(3));
+    /// ```
+    ///
+    /// # Errors
+    /// What the delegate raises. When this generator is closed or [`Exception::GeneratorExit`] thrown, the delegate is
+    /// closed first; then that exception is raised here, or what closing the delegate raised.
+    ///
+    /// # Cancellation
+    /// As with [`yield_`](Self::yield_). A delegate by value that the driver runs already is run to its end.
+    pub async fn yield_from<G>(self, mut delegate: G) -> Result<G::Return, Exception<E>>
+    where
+        G: Generator<Yield = Y, Sent = S, Error = E>,
+        S: Sent,
+    {
+        match delegate.into_delegation() {
+            Ok(delegation) => return YieldFrom::new(self.exchange, delegation).await,
+            Err(same) => delegate = same,
+        }
+        let mut step = delegate.next();
+        loop {
+            let value = match step {
+                Step::Yielded(value) => value,
+                Step::Returned(value) => return Ok(value),
+                Step::Raised(exception) => return Err(exception),
+            };
+            step = match self.yield_(value).await {
+                Ok(sent) => delegate.send(sent),
+                Err(Exception::GeneratorExit) => {
+                    delegate.close()?;
+                    return Err(Exception::GeneratorExit);
+                }
+                Err(exception) => delegate.throw(exception),
+            };
+        }
+    }
+
+    /// Yields everything that `values` has; an error if something is sent meanwhile, as with Python's `yield from list`.
+    ///
+    /// # Errors
+    /// As [`yield_from`](Self::yield_from); [`ProtocolError::NotSendable`](crate::ProtocolError::NotSendable).
+    pub async fn yield_all(self, values: impl IntoIterator<Item = Y>) -> Result<(), Exception<E>>
+    where
+        S: Sent,
+    {
+        self.yield_from(crate::from_iter(values)).await
+    }
+}
+
+/// One `yield`, made by [`Yielder::yield_`].
+#[must_use = "a yield has to be awaited"]
+pub struct Yield<'a, Y, S = (), E = Infallible> {
+    exchange: &'a Exchange<Y, S, E>,
+}
+
+impl<Y, S, E> Future for Yield<'_, Y, S, E> {
+    type Output = Result<S, Exception<E>>;
+
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        self.exchange.poll_answer()
+    }
+}
+
+impl<Y, S, E> std::fmt::Debug for Yield<'_, Y, S, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Yield").finish_non_exhaustive()
+    }
+}

@@ -11,11 +11,25 @@ use crate::ffi::{Owned, Raised, Result, check};
 /// for itself.
 #[inline]
 pub fn stop_iteration(value: &Owned) -> Raised {
-    // SAFETY: F1; the class is alive while the interpreter is.
-    let made = unsafe { Owned::from_new(ffi::PyObject_CallOneArg(ffi::PyExc_StopIteration, value.as_ptr())) };
-    match made {
+    match stopped(value) {
         Ok(exception) => raise::restore(exception),
         Err(raised) => raised,
+    }
+}
+
+/// What calling the class gives, without the call: nearly every `await` that has a result ends with one of these.
+///
+/// The fields are public (cpython/pyerrors.h); an exception with all others zero is a complete one.
+#[inline]
+fn stopped(value: &Owned) -> Result {
+    let arguments = Owned::tuple([value.clone()])?;
+    // SAFETY: F1; the class's own allocator, and the two fields own a reference each. Nobody sees the object before.
+    unsafe {
+        let made = Owned::from_new(ffi::PyType_GenericAlloc(ffi::PyExc_StopIteration.cast(), 0))?;
+        let fields = made.as_ptr().cast::<ffi::PyStopIterationObject>();
+        (*fields).args = arguments.into_ptr();
+        (*fields).value = value.clone().into_ptr();
+        Ok(made)
     }
 }
 

@@ -298,11 +298,18 @@ impl<T: PipeTransport> Instance<T> {
         let Some(protocol) = self.pipe_protocol() else {
             return Ok(());
         };
-        let called = self.in_pipe_context(|| match argument {
-            Some(argument) => call_method(&protocol, method, [argument]),
-            None => call_method(&protocol, method, []),
-        });
-        if let Err(Raised) = called {
+        self.report_unless_told(name, || {
+            self.in_pipe_context(|| match argument {
+                Some(argument) => call_method(&protocol, method, [argument]),
+                None => call_method(&protocol, method, []),
+            })
+            .map(drop)
+        })
+    }
+
+    /// As [`Self::call_protocol`] for whatever does what its method `name` does.
+    pub fn report_unless_told(&self, name: &str, tell: impl FnOnce() -> Result<()>) -> Result<()> {
+        if let Err(Raised) = tell() {
             let Some(exception) = raise::take() else {
                 return Ok(());
             };
@@ -311,6 +318,7 @@ impl<T: PipeTransport> Instance<T> {
             }
             let report = import("antiphon.reports", "protocol_failed")?;
             let owner = self.pipe_owner_object();
+            let protocol = self.pipe_protocol().unwrap_or_else(Owned::none);
             call(&report, [owner, &self.owned(), &protocol, &Owned::str(name)?, &exception])?;
         }
         Ok(())

@@ -17,6 +17,7 @@ use crate::ffi::raise::value_error;
 use crate::ffi::{Instance, Owned, Payload, Result};
 use crate::io_table::Direction;
 use crate::names::names;
+use crate::streams::feed::StreamsRef;
 use crate::transport::stream::{is, set};
 use crate::{method_noargs, unary_slot};
 
@@ -116,20 +117,30 @@ impl Instance<ReadPipe> {
             buffer = Vec::with_capacity(READ_BYTES);
         }
         let received = read(self.pipe_fd(), &mut buffer);
-        let data = match received {
-            Ok(Some(count)) if count > 0 => {
-                // SAFETY: the kernel has written that many bytes.
-                Some(Owned::bytes(unsafe { std::slice::from_raw_parts(buffer.as_ptr(), count) }))
-            }
-            _ => None,
-        };
+        let mut delivered = Ok(());
+        if let Ok(Some(count)) = received
+            && count > 0
+        {
+            // SAFETY: the kernel has written that many bytes.
+            delivered = self.deliver(unsafe { std::slice::from_raw_parts(buffer.as_ptr(), count) });
+        }
         owner.seat().enter(|core| core.read_buffer = buffer);
-        match (received, data) {
-            (_, Some(data)) => self.call_protocol("data_received", &names().data_received, Some(&data?)),
-            (Ok(None), _) => Ok(()),
-            (Ok(Some(_)), None) => self.on_eof(),
-            (Err(error), _) => {
-                self.pipe_failed("read_pipe_failed", "Fatal read error on pipe transport", &error)
+        delivered?;
+        match received {
+            Ok(None) => Ok(()),
+            Ok(Some(0)) => self.on_eof(),
+            Ok(Some(_)) => Ok(()),
+            Err(error) => self.pipe_failed("read_pipe_failed", "Fatal read error on pipe transport", &error),
+        }
+    }
+
+    /// Hands at least one byte to the protocol: to a `StreamReader` at once.
+    fn deliver(&self, bytes: &[u8]) -> Result<()> {
+        match self.pipe_protocol().as_ref().and_then(StreamsRef::of) {
+            Some(streams) => self.report_unless_told("data_received", || streams.bytes_received(bytes)),
+            None => {
+                let data = Owned::bytes(bytes)?;
+                self.call_protocol("data_received", &names().data_received, Some(&data))
             }
         }
     }

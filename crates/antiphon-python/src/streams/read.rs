@@ -46,15 +46,32 @@ enum Goal {
     Until(Search<Bytes>),
     Line(Search<Bytes>),
     Item(Search<Bytes>),
-    Nothing,
+    /// For whom somebody else waits, by this method's name.
+    Nothing(String),
+}
+
+impl Goal {
+    /// The method that asyncio's error names.
+    fn method(&self) -> &str {
+        match self {
+            Self::Some(_) | Self::All(_) => "read",
+            Self::Exactly(_) => "readexactly",
+            Self::Until(_) | Self::Line(_) | Self::Item(_) => "readuntil",
+            Self::Nothing(name) => name,
+        }
+    }
+}
+
+/// What is to be done, before the first step and from then on.
+enum Task {
+    Asked(Request),
+    Begun(Goal),
 }
 
 /// The body of the reading coroutines.
 pub struct Read {
     reader: Typed<StreamReader>,
-    request: Request,
-    /// None before the first step.
-    goal: Option<Goal>,
+    task: Task,
     waiting: Option<Waiting>,
 }
 
@@ -65,7 +82,7 @@ static CLASS: Class = Class::new();
 pub fn make(reader: &Instance<StreamReader>, qualified_name: &'static str, request: Request) -> Result {
     // SAFETY: of this payload.
     let reader = unsafe { Typed::new_unchecked(reader.owned()) };
-    coroutine::make(qualified_name, Read { reader, request, goal: None, waiting: None })
+    coroutine::make(qualified_name, Read { reader, task: Task::Asked(request), waiting: None })
 }
 
 /// What a number of bytes comes to for slices: huge ones are as good as any.
@@ -77,149 +94,104 @@ fn number(given: &Owned) -> Result<isize> {
     }
 }
 
-/// `None`: nothing is to be read, which is the result.
-type Begun = Result<Option<Goal>>;
-
-impl Read {
-    /// Looks at the arguments, in asyncio's order.
-    fn begin(&self) -> Begun {
-        let reader = &*self.reader;
-        let goal = match &self.request {
-            Request::Some(given) => {
-                reader.check_exception()?;
-                match number(given)? {
-                    0 => return Ok(None),
-                    count if count < 0 => Goal::All(Vec::new()),
-                    count => Goal::Some(count as usize),
-                }
+/// Looks at the arguments, in asyncio's order. `None`: nothing is to be read, which is the result.
+fn begin(reader: &Instance<StreamReader>, request: &Request) -> Result<Option<Goal>> {
+    let goal = match request {
+        Request::Some(given) => {
+            reader.check_exception()?;
+            match number(given)? {
+                0 => return Ok(None),
+                count if count < 0 => Goal::All(Vec::new()),
+                count => Goal::Some(count as usize),
             }
-            Request::Exactly(given) => {
-                let count = number(given)?;
-                if count < 0 {
-                    return Err(value_error("readexactly size can not be less than zero"));
-                }
-                reader.check_exception()?;
-                if count == 0 {
-                    return Ok(None);
-                }
-                Goal::Exactly(count as usize)
-            }
-            Request::Until(separator) => {
-                let search = search_for(separator)?;
-                reader.check_exception()?;
-                Goal::Until(search)
-            }
-            Request::Line => {
-                reader.check_exception()?;
-                Goal::Line(search_for_newline()?)
-            }
-            Request::Item => {
-                reader.check_exception()?;
-                Goal::Item(search_for_newline()?)
-            }
-            Request::Nothing(_) => Goal::Nothing,
-        };
-        Ok(Some(goal))
-    }
-
-    /// The method that asyncio's error names.
-    fn method(&self) -> &str {
-        match &self.request {
-            Request::Some(_) => "read",
-            Request::Exactly(_) => "readexactly",
-            Request::Until(_) | Request::Line | Request::Item => "readuntil",
-            Request::Nothing(name) => name,
         }
-    }
-
-    /// Tries once. `None`: it has to wait.
-    #[inline]
-    fn attempt(&mut self) -> Result<Option<Owned>> {
-        let reader = &*self.reader;
-        let Some(goal) = &mut self.goal else {
-            return Ok(None);
-        };
-        let outcome = match goal {
-            Goal::Some(most) => reader.with_buffer(|buffer| buffer.read(*most)),
-            Goal::Exactly(count) => reader.with_buffer(|buffer| buffer.read_exactly(*count)),
-            Goal::Until(search) => reader.with_buffer(|buffer| buffer.read_until(search)),
-            Goal::Line(search) | Goal::Item(search) => reader.with_buffer(|buffer| buffer.read_line(search)),
-            Goal::All(blocks) => return read_on(reader, blocks),
-            Goal::Nothing => return Ok(None),
-        }?;
-        match outcome {
-            Outcome::Ready(taken) => {
-                if taken.is_empty() && matches!(goal, Goal::Item(_)) {
-                    // SAFETY: F1; the class is alive while the interpreter is.
-                    unsafe { ffi::PyErr_SetNone(ffi::PyExc_StopAsyncIteration) };
-                    return Err(Raised);
-                }
-                let bytes = joined(taken)?;
-                reader.maybe_resume_transport()?;
-                Ok(Some(bytes))
+        Request::Exactly(given) => {
+            let count = number(given)?;
+            if count < 0 {
+                return Err(value_error("readexactly size can not be less than zero"));
             }
-            Outcome::Wait => Ok(None),
-            Outcome::Incomplete(taken) => Err(self.incomplete(taken)),
-            Outcome::Overrun(overrun) => Err(self.overrun(overrun)),
+            reader.check_exception()?;
+            if count == 0 {
+                return Ok(None);
+            }
+            Goal::Exactly(count as usize)
         }
-    }
+        Request::Until(separator) => {
+            let search = search_for(separator)?;
+            reader.check_exception()?;
+            Goal::Until(search)
+        }
+        Request::Line => {
+            reader.check_exception()?;
+            Goal::Line(search_for_newline()?)
+        }
+        Request::Item => {
+            reader.check_exception()?;
+            Goal::Item(search_for_newline()?)
+        }
+        Request::Nothing(name) => Goal::Nothing(name.clone()),
+    };
+    Ok(Some(goal))
+}
 
-    #[cold]
-    fn incomplete(&self, taken: Taken<Bytes>) -> Raised {
-        let expected = match &self.request {
-            Request::Exactly(given) => given.clone(),
+/// Tries once. `None`: it has to wait.
+#[inline]
+fn attempt(reader: &Instance<StreamReader>, goal: &mut Goal) -> Result<Option<Owned>> {
+    let outcome = match goal {
+        Goal::Some(most) => reader.with_buffer(|buffer| buffer.read(*most)),
+        Goal::Exactly(count) => reader.with_buffer(|buffer| buffer.read_exactly(*count)),
+        Goal::Until(search) => reader.with_buffer(|buffer| buffer.read_until(search)),
+        Goal::Line(search) | Goal::Item(search) => reader.with_buffer(|buffer| buffer.read_line(search)),
+        Goal::All(blocks) => return read_on(reader, blocks),
+        Goal::Nothing(_) => return Ok(None),
+    }?;
+    match outcome {
+        Outcome::Ready(taken) => {
+            if taken.is_empty() && matches!(goal, Goal::Item(_)) {
+                // SAFETY: F1; the class is alive while the interpreter is.
+                unsafe { ffi::PyErr_SetNone(ffi::PyExc_StopAsyncIteration) };
+                return Err(Raised);
+            }
+            let bytes = joined(taken)?;
+            reader.maybe_resume_transport()?;
+            Ok(Some(bytes))
+        }
+        Outcome::Wait => Ok(None),
+        Outcome::Incomplete(taken) => Err(incomplete(goal, taken)),
+        Outcome::Overrun(overrun) => Err(overrun_error(reader, goal, overrun)),
+    }
+}
+
+#[cold]
+fn incomplete(goal: &Goal, taken: Taken<Bytes>) -> Raised {
+    let raised = || {
+        let expected = match goal {
+            Goal::Exactly(count) => Owned::int(*count as i64)?,
             _ => Owned::none(),
         };
-        match joined(taken).and_then(|partial| call(&names().incomplete_read_error, [&partial, &expected])) {
-            Ok(error) => raise::raise_object(&error),
+        call(&names().incomplete_read_error, [&joined(taken)?, &expected])
+    };
+    raised().map_or_else(|raised| raised, |error| raise::raise_object(&error))
+}
+
+#[cold]
+fn overrun_error(reader: &Instance<StreamReader>, goal: &Goal, overrun: Overrun<Bytes>) -> Raised {
+    let message = if overrun.found {
+        "Separator is found, but chunk is longer than limit"
+    } else {
+        "Separator is not found, and chunk exceed the limit"
+    };
+    drop(overrun.discarded);
+    if !matches!(goal, Goal::Until(_)) {
+        return match reader.maybe_resume_transport() {
+            Ok(()) => value_error(message),
             Err(raised) => raised,
-        }
-    }
-
-    #[cold]
-    fn overrun(&self, overrun: Overrun<Bytes>) -> Raised {
-        let message = if overrun.found {
-            "Separator is found, but chunk is longer than limit"
-        } else {
-            "Separator is not found, and chunk exceed the limit"
         };
-        drop(overrun.discarded);
-        if !matches!(self.request, Request::Until(_)) {
-            return match self.reader.maybe_resume_transport() {
-                Ok(()) => value_error(message),
-                Err(raised) => raised,
-            };
-        }
-        let error = Owned::str(message).and_then(|message| {
-            call(&names().limit_overrun_error, [&message, &Owned::int(overrun.consumed as i64)?])
-        });
-        error.map_or_else(|raised| raised, |error| raise::raise_object(&error))
     }
-
-    /// Tries, and waits if it has to.
-    #[inline]
-    fn go_on(&mut self) -> Result<Step> {
-        loop {
-            if let Some(bytes) = self.attempt()? {
-                return Ok(Step::Returned(bytes));
-            }
-            let waiting = self.reader.begin_wait(self.method())?;
-            match waiting.start() {
-                Ok(Step::Yielded(yielded)) => {
-                    self.waiting = Some(waiting);
-                    return Ok(Step::Yielded(yielded));
-                }
-                other => {
-                    // Done already: a loop that is none of ours may give such futures.
-                    self.reader.end_wait(&waiting);
-                    other?;
-                    if matches!(self.goal, Some(Goal::Nothing)) {
-                        return Ok(Step::Returned(Owned::none()));
-                    }
-                }
-            }
-        }
-    }
+    let error = Owned::str(message).and_then(|message| {
+        call(&names().limit_overrun_error, [&message, &Owned::int(overrun.consumed as i64)?])
+    });
+    error.map_or_else(|raised| raised, |error| raise::raise_object(&error))
 }
 
 /// `read(-1)`: takes what is there until the end has come.
@@ -243,6 +215,33 @@ fn read_on(reader: &Instance<StreamReader>, blocks: &mut Vec<Taken<Bytes>>) -> R
     Ok(Some(all))
 }
 
+impl Read {
+    /// Tries, and waits if it has to.
+    #[inline]
+    fn go_on(&mut self) -> Result<Step> {
+        let Task::Begun(goal) = &mut self.task else {
+            return Owned::bytes(b"").map(Step::Returned);
+        };
+        loop {
+            if let Some(bytes) = attempt(&self.reader, goal)? {
+                return Ok(Step::Returned(bytes));
+            }
+            let waiting = self.reader.begin_wait(goal.method())?;
+            let started = waiting.start();
+            if let Ok(Step::Yielded(_)) = started {
+                self.waiting = Some(waiting);
+                return started;
+            }
+            // Done already: a loop that is none of ours may give such futures.
+            self.reader.end_wait(&waiting);
+            started?;
+            if matches!(goal, Goal::Nothing(_)) {
+                return Ok(Step::Returned(Owned::none()));
+            }
+        }
+    }
+}
+
 impl Operation for Read {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.StreamRead";
 
@@ -259,22 +258,24 @@ impl Operation for Read {
             self.reader.end_wait(waiting);
             drop(self.waiting.take());
             stepped?;
-            if matches!(self.goal, Some(Goal::Nothing)) {
+            if matches!(self.task, Task::Begun(Goal::Nothing(_))) {
                 return Ok(Step::Returned(Owned::none()));
             }
-        } else {
-            self.goal = self.begin()?;
-            if self.goal.is_none() {
-                return Owned::bytes(b"").map(Step::Returned);
+        } else if let Task::Asked(request) = &self.task {
+            match begin(&self.reader, request)? {
+                Some(goal) => self.task = Task::Begun(goal),
+                None => return Owned::bytes(b"").map(Step::Returned),
             }
         }
         self.go_on()
     }
 
     fn traverse(&self, visitor: Visitor) -> c_int {
-        let given = match &self.request {
-            Request::Some(given) | Request::Exactly(given) | Request::Until(given) => Some(given),
-            Request::Line | Request::Item | Request::Nothing(_) => None,
+        let given = match &self.task {
+            Task::Asked(Request::Some(given) | Request::Exactly(given) | Request::Until(given)) => {
+                Some(given)
+            }
+            _ => None,
         };
         let status = visitor.all(std::iter::once(self.reader.object()).chain(given));
         if status != 0 {

@@ -235,5 +235,5 @@ def endpoints(loop: asyncio.AbstractEventLoop) -> Iterator[Endpoints]:
 
 @pytest.fixture
 def aio(loop_name: str) -> Any:
-    """`gather`, `wait`, `TaskGroup` and the like: asyncio's own, or antiphon's."""
+    """`gather`, `TaskGroup`, `Lock`, `Queue` and the like: asyncio's own, or antiphon's."""
     return functions(loop_name)

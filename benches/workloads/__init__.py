@@ -12,6 +12,7 @@ MODULES = (
     "resolver",
     "readiness",
     "tasks",
+    "locks",
     "processes",
 )
 

@@ -17,6 +17,15 @@ NAMES = (
     "timeout_at",
     "wait",
     "wait_for",
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "LifoQueue",
+    "Lock",
+    "PriorityQueue",
+    "Queue",
+    "Semaphore",
 )
 
 

@@ -98,6 +98,52 @@ async def test_every_signal_of_a_series_is_handled(loop):
     loop.remove_signal_handler(signal.SIGUSR1)
 
 
+# asyncio's pipe is a socket pair, full after a few hundred signals; the rest is lost, and said so.
+@pytest.mark.loops("antiphon")
+async def test_thousands_of_signals_while_the_loop_is_busy_keep_their_order(loop):
+    ran = []
+    for number in USER_SIGNALS:
+        loop.add_signal_handler(number, ran.append, number)
+    sent = [USER_SIGNALS[step % 3 == 0] for step in range(5000)]
+    for number in sent:
+        send(number)  # delivered before it returns: one pending signal at a time is not coalesced
+    assert ran == []
+    while len(ran) < len(sent):
+        await asyncio.sleep(0)
+    assert ran == sent
+    for number in USER_SIGNALS:
+        loop.remove_signal_handler(number)
+
+
+@pytest.mark.loops("antiphon")  # as above
+@pytest.mark.slow
+async def test_signal_that_finds_the_pipe_full_is_handled_after_the_others(loop, audit):
+    ran = []
+    for number in USER_SIGNALS:
+        loop.add_signal_handler(number, ran.append, number)
+    often, rare = USER_SIGNALS
+    for _ in range(70_000):  # more than a pipe takes
+        send(often)
+    send(rare)
+    while rare not in ran:
+        await asyncio.sleep(0)
+    assert ran == [often] * (len(ran) - 1) + [rare]
+    # Of the next ones nothing is left over.
+    ran.clear()
+    send(often)
+    while not ran:
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert ran == [often]
+    # The interpreter says that the pipe was full.
+    full = [text for text in audit.unraisable if "signal wakeup fd: BlockingIOError" in text]
+    assert full and full == audit.unraisable
+    audit.unraisable.clear()
+    for number in USER_SIGNALS:
+        loop.remove_signal_handler(number)
+
+
 async def test_second_handler_replaces_the_first(loop):
     ran = []
     got = loop.create_future()

@@ -5,11 +5,16 @@ The interpreter's own handler writes the number of each signal into the loop's p
 therefore do everything that a callback may. Invariant: the interpreter knows the pipe exactly while
 this loop has handlers. Only the main thread can set signal handlers.
 
+A pipe holds 64 KiB. Signals that come while it is full have no number in it, of which the interpreter
+warns; the Python handlers, which it calls in any case, have noted them, and they are handled a turn
+after the others.
+
 Source: Lib/asyncio/unix_events.py, signal(7).
 """
 
 import asyncio
 import errno
+import fcntl
 import os
 import warnings
 from collections.abc import Callable
@@ -21,6 +26,10 @@ from antiphon.seams import base_events, unix_events
 __all__ = ["Signals"]
 
 _READ_SIZE_BYTES = 4096
+
+# The signals that the interpreter's own handler has told of since the pipe was last emptied. The
+# interpreter has one pipe and one thread for signals, whatever the number of loops.
+_noted: set[int] = set()
 
 
 class Signals(LoopBase):
@@ -112,17 +121,30 @@ class Signals(LoopBase):
 
     def _read_signals(self, read_fd: int) -> None:
         """Schedules the callbacks of all signals that have arrived, in the order of arrival."""
+        seen = bytearray()
         while True:
             try:
                 arrived = os.read(read_fd, _READ_SIZE_BYTES)
             except InterruptedError:
                 continue
             except BlockingIOError:
-                return
+                break
+            seen += arrived
             for sig in arrived:
                 self._handle_signal(sig)
             if len(arrived) < _READ_SIZE_BYTES:
-                return
+                break
+        if len(seen) + _READ_SIZE_BYTES < fcntl.fcntl(read_fd, fcntl.F_GETPIPE_SZ):
+            _noted.clear()
+        else:
+            # It was full. By the next turn the Python handlers of all signals until now have run.
+            self.call_soon(self._handle_lost_signals, frozenset(seen))
+
+    def _handle_lost_signals(self, seen: frozenset[int]) -> None:
+        """Schedules the callbacks of signals that came while the pipe was full, and only then."""
+        for sig in sorted(_noted - seen):
+            self._handle_signal(sig)
+        _noted.clear()
 
     def _handle_signal(self, sig: int) -> None:
         """Schedules the callback of one signal."""
@@ -151,5 +173,6 @@ class Signals(LoopBase):
             base_events.logger.info("set_wakeup_fd(-1) failed: %s", error)
 
 
-def _leave_to_the_pipe(_signum: int, _frame: object) -> None:
+def _leave_to_the_pipe(signum: int, _frame: object) -> None:
     """The handler that the interpreter calls; the loop's own work begins at its pipe."""
+    _noted.add(signum)

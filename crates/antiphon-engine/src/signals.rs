@@ -13,8 +13,8 @@
 //! every handler that may have seen it there has ended before the pipe is closed.
 //! Invariant G2: while nobody watches a signal, its disposition is the one that was found.
 //!
-//! Pending signals are not counted by the kernel either: a byte stands for at least one signal. When the pipe is full
-//! (64 KiB unread), bytes are lost.
+//! Pending signals are not counted by the kernel either: a byte stands for at least one signal. While the pipe is full (64 KiB
+//! unread) a signal leaves a mark in the table instead, and arrives behind the bytes: once, however often it came.
 //!
 //! `unsafe` is for sigaction(2), write(2) in the handler, and the errno that it must leave alone.
 //!
@@ -46,12 +46,15 @@ struct Place {
     writer: AtomicI32,
     /// Bit `n` stands for signal `n + 1`.
     signals: AtomicU64,
+    /// The signals that found the pipe full, by the same bits.
+    without_byte: AtomicU64,
 }
 
 const VACANT: RawFd = -1;
 
-static PLACE_TABLE: [Place; PLACES] =
-    [const { Place { writer: AtomicI32::new(VACANT), signals: AtomicU64::new(0) } }; PLACES];
+static PLACE_TABLE: [Place; PLACES] = [const {
+    Place { writer: AtomicI32::new(VACANT), signals: AtomicU64::new(0), without_byte: AtomicU64::new(0) }
+}; PLACES];
 
 /// How many threads are inside the handler.
 static HANDLERS_RUNNING: AtomicUsize = AtomicUsize::new(0);
@@ -114,12 +117,15 @@ impl SignalPipe {
         self.writer.as_ref().map_or(VACANT, AsRawFd::as_raw_fd)
     }
 
-    /// Takes the bytes out of the pipe and appends them to `out`: the signals' numbers, oldest first.
+    /// Takes the bytes out of the pipe and appends them to `out`: the signals' numbers, oldest first; those that came while
+    /// it was full are last, each once.
     pub fn drain(&self, out: &mut Vec<u8>) {
         let mut buffer = [0_u8; 256];
         while let Ok(count @ 1..) = read(self.reader.as_fd(), &mut buffer) {
             out.extend_from_slice(&buffer[..count]);
         }
+        let marks = self.place.map_or(0, |place| PLACE_TABLE[place].without_byte.swap(0, SeqCst));
+        out.extend((1..=64).filter(|signum| marks & (1 << (signum - 1)) != 0));
     }
 
     /// Lets signal `signum` write its number into this pipe, instead of what it did before. Other pipes that watch
@@ -179,6 +185,7 @@ impl SignalPipe {
     /// Enters the pipe into the table, under the lock that serialises its changes.
     fn take_place(&mut self, _: &MutexGuard<'_, BTreeMap<i32, Watched>>) -> Option<usize> {
         let place = PLACE_TABLE.iter().position(|place| place.writer.load(SeqCst) == VACANT)?;
+        PLACE_TABLE[place].without_byte.store(0, SeqCst);
         PLACE_TABLE[place].writer.store(self.write_fd(), SeqCst);
         self.place = Some(place);
         Some(place)
@@ -251,15 +258,22 @@ extern "C" fn on_signal(signum: i32) {
     let errno = unsafe { &mut *libc::__errno_location() };
     let found_errno = *errno;
     HANDLERS_RUNNING.fetch_add(1, SeqCst);
-    let byte = signum as u8;
+    let (byte, bit) = (signum as u8, 1 << (signum - 1));
     for place in &PLACE_TABLE {
-        if place.signals.load(SeqCst) & (1 << (signum - 1)) == 0 {
+        if place.signals.load(SeqCst) & bit == 0 {
             continue;
         }
         let writer = place.writer.load(SeqCst);
-        if writer != VACANT {
-            // SAFETY: write(2) reads the one byte; the descriptor is open and a pipe of ours (invariant G1).
-            unsafe { libc::write(writer, (&raw const byte).cast(), 1) };
+        if writer == VACANT {
+            continue;
+        }
+        // SAFETY: write(2) reads the one byte; the descriptor is open and a pipe of ours (invariant G1).
+        let write = || unsafe { libc::write(writer, (&raw const byte).cast(), 1) } == 1;
+        if !write() {
+            // Full. Whoever drains it looks at the marks afterwards, so a pipe that is still full once the mark is set will
+            // do; if it was drained meanwhile, the byte makes it readable again.
+            place.without_byte.fetch_or(bit, SeqCst);
+            write();
         }
     }
     HANDLERS_RUNNING.fetch_sub(1, SeqCst);

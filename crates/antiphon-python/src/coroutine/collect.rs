@@ -9,7 +9,7 @@ use std::ffi::{c_int, c_void};
 use pyo3::ffi;
 
 use super::Operation;
-use super::life::{Coroutine, Phase};
+use super::life::Coroutine;
 use crate::ffi::raise;
 use crate::ffi::visitor::Visitor;
 use crate::ffi::{Instance, Owned, Raised, Result};
@@ -20,8 +20,7 @@ pub(super) unsafe extern "C" fn traverse<O: Operation>(
     visit: ffi::visitproc,
     arg: *mut c_void,
 ) -> c_int {
-    // SAFETY: F2, and `visit` is the collector's own. What a running operation refers to is on a stack, which keeps it
-    // alive without the collector's leave (N1).
+    // SAFETY: F2, and `visit` is the collector's own. What a running operation refers to is not shown, and so kept (N1).
     unsafe {
         let this = Instance::<Coroutine<O>>::from_ptr(object);
         let status = visit(ffi::Py_TYPE(object).cast(), arg);
@@ -29,10 +28,7 @@ pub(super) unsafe extern "C" fn traverse<O: Operation>(
             return status;
         }
         let visitor = Visitor::new(visit, arg);
-        this.phase.with(|phase| match phase {
-            Phase::Created(operation) | Phase::Suspended(operation) => operation.traverse(visitor),
-            Phase::Running | Phase::Finished => 0,
-        })
+        this.operation.peek(|operation| operation.traverse(visitor)).unwrap_or(0)
     }
 }
 
@@ -40,7 +36,7 @@ pub(super) unsafe extern "C" fn traverse<O: Operation>(
 pub(super) unsafe extern "C" fn clear<O: Operation>(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: F2.
     let this = unsafe { Instance::<Coroutine<O>>::from_ptr(object) };
-    drop(this.phase.take());
+    drop(this.operation.take().ok());
     0
 }
 

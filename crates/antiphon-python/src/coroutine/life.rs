@@ -4,26 +4,13 @@ use pyo3::ffi;
 
 use super::{Operation, Resume, Step};
 use crate::ffi::raise::{self, runtime_error, type_error, value_error};
-use crate::ffi::{GilCell, Instance, Owned, Payload, Raised, Result};
-
-/// Where in its life a coroutine is.
-#[derive(Default)]
-pub enum Phase<O> {
-    /// Made and not yet stepped.
-    Created(O),
-    /// In a step (N1).
-    Running,
-    /// It yielded, and was not resumed yet.
-    Suspended(O),
-    /// Returned, raised or closed.
-    #[default]
-    Finished,
-}
+use crate::ffi::step_cell::{Phase, StepCell};
+use crate::ffi::{Instance, Owned, Payload, Raised, Result};
 
 /// The payload of a native coroutine.
 pub struct Coroutine<O> {
     qualified_name: &'static str,
-    pub(super) phase: GilCell<Phase<O>>,
+    pub(super) operation: StepCell<O>,
 }
 
 impl<O: Operation> Payload for Coroutine<O> {
@@ -39,16 +26,10 @@ impl<O: Operation> Payload for Coroutine<O> {
 /// Makes a coroutine of `operation`. `qualified_name` is what the `async def` would be called: `Lock.acquire`.
 #[inline]
 pub fn make<O: Operation>(qualified_name: &'static str, operation: O) -> Result {
-    O::class().create(Coroutine { qualified_name, phase: GilCell::new(Phase::Created(operation)) })
+    O::class().create(Coroutine { qualified_name, operation: StepCell::new(operation) })
 }
 
 impl<O: Operation> Instance<Coroutine<O>> {
-    /// Enters a phase and drops what belonged to the one before.
-    #[inline]
-    fn enter(&self, phase: Phase<O>) {
-        drop(self.phase.replace(phase));
-    }
-
     /// One step.
     ///
     /// # Errors
@@ -56,37 +37,28 @@ impl<O: Operation> Instance<Coroutine<O>> {
     /// `RuntimeError` after the end.
     #[inline]
     pub fn step(&self, resume: Resume<'_>) -> Result<Step> {
-        match self.phase.replace(Phase::Running) {
-            Phase::Created(operation) => match resume {
-                Resume::Send(None) => self.run(operation, resume),
+        let (phase, mut operation) = match self.operation.take() {
+            Ok(taken) => taken,
+            Err(Phase::Finished) => return Err(runtime_error("cannot reuse already awaited coroutine")),
+            Err(_) => return Err(value_error("coroutine already executing")),
+        };
+        if phase == Phase::Created {
+            match resume {
+                Resume::Send(None) => {}
                 Resume::Send(Some(_)) => {
-                    self.enter(Phase::Created(operation));
-                    Err(type_error("can't send non-None value to a just-started coroutine"))
+                    operation.give_back(Phase::Created);
+                    return Err(type_error("can't send non-None value to a just-started coroutine"));
                 }
                 // It ends before its first line: there is nothing to clean up.
                 Resume::Throw(_) | Resume::Close => {
-                    self.enter(Phase::Finished);
                     drop(operation);
-                    Err(resume.check().err().unwrap_or(Raised))
+                    return Err(resume.check().err().unwrap_or(Raised));
                 }
-            },
-            Phase::Suspended(operation) => self.run(operation, resume),
-            Phase::Running => Err(value_error("coroutine already executing")),
-            Phase::Finished => {
-                self.enter(Phase::Finished);
-                Err(runtime_error("cannot reuse already awaited coroutine"))
             }
         }
-    }
-
-    #[inline(always)]
-    fn run(&self, mut operation: O, resume: Resume<'_>) -> Result<Step> {
         let stepped = operation.step(resume);
         if let Ok(Step::Yielded(_)) = stepped {
-            self.enter(Phase::Suspended(operation));
-        } else {
-            self.enter(Phase::Finished);
-            drop(operation);
+            operation.give_back(Phase::Suspended);
         }
         stepped
     }
@@ -118,22 +90,22 @@ impl<O: Operation> Instance<Coroutine<O>> {
 
     /// Whether it returned, raised or was closed.
     pub fn is_finished(&self) -> bool {
-        self.phase.with(|phase| matches!(phase, Phase::Finished))
+        self.operation.phase() == Phase::Finished
     }
 
     /// Whether a step is on.
     pub fn is_running(&self) -> bool {
-        self.phase.with(|phase| matches!(phase, Phase::Running))
+        self.operation.phase() == Phase::Running
     }
 
     /// Whether nobody has awaited it yet.
     pub fn is_unstarted(&self) -> bool {
-        self.phase.with(|phase| matches!(phase, Phase::Created(_)))
+        self.operation.phase() == Phase::Created
     }
 
     /// Whether somebody awaits it: it yielded and has not ended.
     pub fn is_suspended(&self) -> bool {
-        self.phase.with(|phase| matches!(phase, Phase::Suspended(_)))
+        self.operation.phase() == Phase::Suspended
     }
 
     /// `Lock.acquire` and the like.

@@ -13,8 +13,8 @@
 //!    └─close, throw─▶   Suspended      (closing it resumes the operation with Close, which ends it)
 //! ```
 //!
-//! **Invariant N1**: while a step is on, the phase is [`Phase::Running`] and the operation is on that step's stack. So
-//! nothing that the step runs (a user's method, a collection, a finalizer) can start a second one or meet it half done.
+//! **Invariant N1**: while a step is on, the operation belongs to that step alone ([`crate::ffi::step_cell`]). So nothing
+//! that the step runs (a user's method, a collection, a finalizer) can start a second one or meet it half done.
 //!
 //! | module | is |
 //! |---|---|

@@ -23,6 +23,7 @@ pub mod instance;
 pub mod new_bytes;
 pub mod owned;
 pub mod raise;
+pub mod step_cell;
 pub mod visitor;
 pub mod weak;
 

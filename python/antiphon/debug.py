@@ -117,13 +117,25 @@ def callback_failed(
     loop.call_exception_handler(context)
 
 
-def report_slow(handle: Any, seconds: float) -> None:
-    """Log a callback that kept the loop for longer than `slow_callback_duration`."""
-    base_events.logger.warning("Executing %s took %.3f seconds", slow_source(handle), seconds)
+def report_slow(culprit: Any, seconds: float) -> None:
+    """Log a callback or a task's step that kept the loop for longer than `slow_callback_duration`."""
+    base_events.logger.warning("Executing %s took %.3f seconds", slow_source(culprit), seconds)
 
 
-def slow_source(handle: Any) -> str:
-    """What was slow: the task, if the callback is a task's step, else the handle."""
-    owner = getattr(handle._callback, "__self__", None)
+def slow_source(culprit: Any) -> str:
+    """What was slow: the task, if it is a task's step, else the handle."""
+    owner = getattr(getattr(culprit, "_callback", None), "__self__", None)
     task_type = sys.modules["asyncio"].Task
-    return repr(owner) if isinstance(owner, task_type) else repr(handle)
+    return repr(owner) if isinstance(owner, task_type) else repr(culprit)
+
+
+def step_failed(loop: Any, task: Any, exception: BaseException) -> None:
+    """Report a task whose step could not be taken; what its coroutine raises is the task's own."""
+    context = {
+        "message": f"Exception in callback {type(task).__name__}.task_step()",
+        "exception": exception,
+        "task": task,
+    }
+    if task._source_traceback:
+        context["source_traceback"] = task._source_traceback
+    loop.call_exception_handler(context)

@@ -69,6 +69,7 @@ fn load(module: &Owned) -> ffi::Result<()> {
     handle::load(module)?;
     event_loop::load(module)?;
     future::load(module)?;
+    task::load(module)?;
     sock::load(module)?;
     transport::load(module)?;
     tls::load(module)?;

@@ -51,6 +51,7 @@ names! {
         timeout, uncancel, when,
         acquire, append, empty, _format, full, _get, get_nowait, immediate, _init, item, locked, notify, pop, popleft,
         predicate, _put, put_nowait, qsize, wait, _wakeup_next,
+        eager_start, file, get_loop, is_running, _loop,
     }
     imports {
         events_module = "asyncio"."events",

@@ -28,6 +28,8 @@ pub enum Kind {
     ArmTimer = 5,
     /// Take back a timer that was cancelled from a thread without the seat.
     DisarmTimer = 6,
+    /// Give a task its next step.
+    Step = 7,
 }
 
 const TAG: usize = 7;
@@ -55,7 +57,8 @@ impl Work {
             3 => Kind::Flush,
             4 => Kind::Advance,
             5 => Kind::ArmTimer,
-            _ => Kind::DisarmTimer,
+            6 => Kind::DisarmTimer,
+            _ => Kind::Step,
         }
     }
 

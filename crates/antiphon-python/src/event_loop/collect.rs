@@ -54,6 +54,12 @@ pub unsafe extern "C" fn traverse(
                 return status;
             }
         }
+        let status = this
+            .tasks
+            .with(|tasks| tasks.iter().map(|task| visit(task.as_ptr(), arg)).find(|status| *status != 0));
+        if let Some(status) = status {
+            return status;
+        }
         let core = this.seat.as_ptr();
         let queued = (&raw const (*core).engine.ready).as_ref().into_iter().flat_map(|queue| queue.iter());
         let timed = (&raw const (*core).engine.timers).as_ref().into_iter().flat_map(|timers| timers.iter());
@@ -73,6 +79,7 @@ pub unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: F2.
     let this = unsafe { Instance::<EventLoop>::from_ptr(object) };
     drop(this.task_factory.take());
+    drop(this.tasks.take());
     let dropped = this.seat.with(|core| {
         let mut work = core.engine.ready.take_all();
         work.extend(core.engine.timers.take_all());

@@ -1,5 +1,6 @@
-//! `create_future`, `create_task` and task factories. Tasks and futures are still the interpreter's own, called by the
-//! shortest path: one vectorcall of the class, keywords passed through.
+//! `create_future`, `create_task` and task factories.
+//!
+//! Tasks are antiphon's, unless a program has put a class of its own in the place of `asyncio.tasks.Task`.
 //!
 //! Source: CPython Lib/asyncio/base_events.py.
 
@@ -11,6 +12,8 @@ use super::EventLoop;
 use crate::ffi::raise::{runtime_error, type_error};
 use crate::ffi::{Args, HeapType, Instance, Owned, Result};
 use crate::names::names;
+use crate::task::create::spawn;
+use crate::task::task_type;
 use crate::{method, method_noargs, method_one};
 
 fn create_future(this: &Instance<EventLoop>) -> Result {
@@ -27,10 +30,24 @@ fn create_task(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     }
     this.check_open()?;
     let names = names();
-    if this.debug() || this.task_factory.with(|factory| factory.is_some()) {
+    if this.has_task_factory() {
         return args.forward(&this.owned().attr(&names._create_task_slow)?);
     }
-    args.forward_with(&task_class()?, &names.loop_, this.as_ptr())
+    let class = task_class()?;
+    if class.as_ptr() != names.base_task_class.as_ptr() && class.as_ptr() != task_type().cast() {
+        return args.forward(&this.owned().attr(&names._create_task_slow)?);
+    }
+    // SAFETY: F1; the coroutine is alive during the call.
+    let coro = unsafe { Owned::from_borrowed(args.positional()[0]) };
+    if !args.has_keywords() {
+        return spawn(this, coro, None, None);
+    }
+    if let Some([name, context]) = args.known_keywords([&names.name, &names.context]) {
+        return spawn(this, coro, name, context);
+    }
+    // SAFETY: a type object is an object.
+    let class = unsafe { Owned::from_borrowed(task_type().cast()) };
+    args.forward_with(&class, &names.loop_, this.as_ptr())
 }
 
 /// The class that asyncio makes tasks of now: programs replace it, as for asyncio's own loop.

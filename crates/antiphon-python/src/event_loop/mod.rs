@@ -29,6 +29,7 @@ use crate::handle::finished::RunningThreadsafe;
 use crate::io_table::IoTable;
 use crate::names::{import, names};
 use crate::seat::Seat;
+use crate::task::registry::Tasks;
 use crate::work::Work;
 use crate::{getter, method, method_noargs, method_one, setter};
 
@@ -42,6 +43,8 @@ pub struct Core {
     pub free_handles: FreeHandles,
     /// Futures at rest.
     pub free_futures: Vec<Owned>,
+    /// Tasks at rest.
+    pub free_tasks: Vec<Owned>,
     /// Where reads land before they become right-sized objects; made on first use.
     pub read_buffer: Vec<u8>,
     /// Where datagrams land; made on first use.
@@ -50,8 +53,9 @@ pub struct Core {
 
 impl Core {
     /// The objects of all free lists, for the caller to drop.
-    pub fn take_resting(&mut self) -> [Vec<Owned>; 2] {
-        [self.free_handles.take_all(), std::mem::take(&mut self.free_futures)]
+    pub fn take_resting(&mut self) -> [Vec<Owned>; 3] {
+        let futures = std::mem::take(&mut self.free_futures);
+        [self.free_handles.take_all(), futures, std::mem::take(&mut self.free_tasks)]
     }
 }
 
@@ -77,6 +81,10 @@ pub struct EventLoop {
     current_handle: GilCell<Option<Owned>>,
     slow_callback_seconds: AtomicU64,
     task_factory: GilCell<Option<Owned>>,
+    /// Tasks that are not done (J2).
+    tasks: GilCell<Tasks>,
+    /// Whether asyncio was told of a current task that has not been taken back.
+    shows_task: AtomicBool,
     signal_pipe: GilCell<Option<SignalPipe>>,
 }
 
@@ -101,6 +109,7 @@ impl EventLoop {
                 io: IoTable::default(),
                 free_handles: FreeHandles::default(),
                 free_futures: Vec::new(),
+                free_tasks: Vec::new(),
                 read_buffer: Vec::new(),
                 datagrams: None,
             }),
@@ -115,6 +124,8 @@ impl EventLoop {
             current_handle: GilCell::new(None),
             slow_callback_seconds: AtomicU64::new(0.1f64.to_bits()),
             task_factory: GilCell::new(None),
+            tasks: GilCell::new(Vec::new()),
+            shows_task: AtomicBool::new(false),
             signal_pipe: GilCell::new(None),
         })
     }
@@ -129,6 +140,30 @@ impl EventLoop {
     #[inline(always)]
     pub fn inbox(&self) -> &Inbox<Work> {
         &self.inbox
+    }
+
+    /// Tasks that are not done.
+    #[inline(always)]
+    pub fn tasks(&self) -> &GilCell<Tasks> {
+        &self.tasks
+    }
+
+    /// Whether tasks are made by a task factory.
+    #[inline(always)]
+    pub fn has_task_factory(&self) -> bool {
+        self.task_factory.with(|factory| factory.is_some())
+    }
+
+    /// Whether asyncio has been told of a current task, which is to be taken back before anything but a task runs.
+    #[inline(always)]
+    pub fn shows_task(&self) -> bool {
+        self.shows_task.load(Ordering::Relaxed)
+    }
+
+    /// See [`Self::shows_task`].
+    #[inline(always)]
+    pub fn set_shows_task(&self, shows: bool) {
+        self.shows_task.store(shows, Ordering::Relaxed);
     }
 
     /// Handles at rest for threads without the seat.
@@ -254,6 +289,7 @@ fn close_native(this: &Instance<EventLoop>) -> Result {
         }
         drop((work, watched, buffers, resting));
     }
+    drop(this.tasks.take());
     drop(this.foreign_handles.take());
     drop(this.signal_pipe.take());
     if let Some(closed) = this.seat.with(|core| core.engine.driver.close()) {
@@ -315,6 +351,11 @@ fn set_slow(this: &Instance<EventLoop>, seconds: Option<&Owned>) -> Result<()> {
     let seconds = schedule::seconds(seconds)?;
     this.slow_callback_seconds.store(seconds.to_bits(), Ordering::Relaxed);
     Ok(())
+}
+
+/// The tasks that are not done, for `all_tasks`.
+fn unfinished_tasks(this: &Instance<EventLoop>) -> Result {
+    crate::task::registry::all(this)
 }
 
 fn thread_id(this: &Instance<EventLoop>) -> Result {
@@ -411,6 +452,11 @@ pub fn load(module: &Owned) -> Result<()> {
                 c"_mark_forked",
                 method_noargs!(mark_forked),
                 c"In the child of a fork: refuse every further use.",
+            )
+            .method_noargs(
+                c"_unfinished_tasks",
+                method_noargs!(unfinished_tasks),
+                c"The tasks that are not done, as a list.",
             )
             .method_noargs(
                 c"_signal_pipe",

@@ -12,6 +12,7 @@ use crate::ffi::{HeapType, Instance, Owned, Raised, Result, call, detached, rais
 use crate::handle::{self, FreeHandles, of_work};
 use crate::method_noargs;
 use crate::names::{import, names};
+use crate::task::{current, step};
 use crate::work::{Kind, Work};
 
 /// One run of the loop, from the moment its thread took the seat.
@@ -54,18 +55,58 @@ impl Turns<'_> {
         drop(self.this.current_handle.replace(Some(handle.clone())));
         let outcome = of_work(&work).run_readable();
         self.outcome(outcome);
-        let took = Monotonic.now().saturating_duration_since(started).as_secs_f64();
-        let threshold = f64::from_bits(self.this.slow_callback_seconds.load(Ordering::Relaxed));
-        if took >= threshold {
-            let outcome = report_slow(&handle, took);
-            self.outcome(outcome);
-        }
+        let outcome = self.report_if_slow(&handle, started);
+        self.outcome(outcome);
         of_work(&work).finish_run();
         drop(self.this.current_handle.take());
     }
 }
 
 impl Turns<'_> {
+    /// A task's turn.
+    #[inline(always)]
+    fn step(&mut self, work: Work) {
+        if self.this.debug() {
+            return self.step_measured(work.into_object());
+        }
+        let task = work.into_object();
+        let outcome = step::run(self.this, &task);
+        if let Err(raised) = outcome {
+            self.step_failed(&task, raised);
+        }
+    }
+
+    #[cold]
+    fn step_measured(&mut self, task: Owned) {
+        let started = Monotonic.now();
+        let outcome = step::run(self.this, &task);
+        if let Err(raised) = outcome {
+            self.step_failed(&task, raised);
+        }
+        let outcome = self.report_if_slow(&task, started);
+        self.outcome(outcome);
+    }
+
+    /// What a step lets through leaves the loop, or is a fault of the task's own machinery.
+    #[cold]
+    fn step_failed(&mut self, task: &Owned, Raised: Raised) {
+        let Some(exception) = raise::take() else {
+            return;
+        };
+        let outcome = if raise::leaves_loop(&exception) {
+            Err(raise::restore(exception))
+        } else {
+            report_step(self.this, task, &exception)
+        };
+        self.outcome(outcome);
+    }
+
+    fn report_if_slow(&self, culprit: &Owned, started: Instant) -> Result<()> {
+        let took = Monotonic.now().saturating_duration_since(started).as_secs_f64();
+        let threshold = f64::from_bits(self.this.slow_callback_seconds.load(Ordering::Relaxed));
+        if took >= threshold { report_slow(culprit, took) } else { Ok(()) }
+    }
+
     #[inline(always)]
     fn run_native(&self, kind: Kind, object: Owned) -> Result<()> {
         if kind == Kind::Advance {
@@ -78,6 +119,12 @@ impl Turns<'_> {
         }
         crate::transport::run(self.this, kind, object)
     }
+}
+
+/// Tells the loop's exception handler that a task could not be stepped.
+#[cold]
+fn report_step(this: &Instance<EventLoop>, task: &Owned, exception: &Owned) -> Result<()> {
+    call(&import("antiphon.debug", "step_failed")?, [&this.owned(), task, exception]).map(drop)
 }
 
 fn report_slow(handle: &Owned, seconds: f64) -> Result<()> {
@@ -111,6 +158,9 @@ impl Host for Turns<'_> {
     fn wait(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
         if timeout == Some(Duration::ZERO) {
             return self.core(|core| core.wait(timeout));
+        }
+        if self.this.shows_task() {
+            current::hide(self.this);
         }
         self.run_signal_handlers();
         if self.failure.is_some() {
@@ -147,7 +197,14 @@ impl Host for Turns<'_> {
 
     #[inline(always)]
     fn run(&mut self, work: Work) {
-        let outcome = match work.kind() {
+        let kind = work.kind();
+        if kind == Kind::Step {
+            return self.step(work);
+        }
+        if self.this.shows_task() {
+            current::hide(self.this);
+        }
+        let outcome = match kind {
             Kind::Handle => {
                 if self.this.debug() {
                     return self.run_debug(work);
@@ -222,6 +279,9 @@ impl<'a> Run<'a> {
 impl Drop for Run<'_> {
     fn drop(&mut self) {
         let pending = raise::take();
+        if self.0.shows_task() {
+            current::hide(self.0);
+        }
         self.0.stopping.store(false, Ordering::Release);
         if set_running_loop(&Owned::none()).is_err() {
             raise::write_unraisable(None);

@@ -113,6 +113,18 @@ impl<'a> Args<'a> {
         Ok(found)
     }
 
+    /// The values of the keyword arguments `names`, `None` for absent ones and Python's `None`; nothing if there are others.
+    pub fn known_keywords<const N: usize>(&self, names: [&Owned; N]) -> Option<[Option<Owned>; N]> {
+        let mut found = [const { None }; N];
+        for (place, value) in self.values[self.positional..].iter().enumerate() {
+            let key = self.keyword_name(place);
+            let index = names.iter().position(|name| same_text(key, name.as_ptr()))?;
+            // SAFETY: the arguments are alive during the call.
+            found[index] = unsafe { Owned::from_optional(*value) };
+        }
+        Some(found)
+    }
+
     #[cold]
     fn unexpected(&self, place: usize) -> Raised {
         // SAFETY: F1; the name is a string object of the call's keyword tuple, the format takes it and a C string.

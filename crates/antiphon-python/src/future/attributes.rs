@@ -88,7 +88,7 @@ fn set_log_traceback(this: &FutureObject, value: Option<&Owned>) -> Result<()> {
 }
 
 fn get_source_traceback(this: &FutureObject) -> Result {
-    Ok(or_none(this.inner.with(|inner| inner.source_traceback())))
+    Ok(or_none(this.source_traceback()))
 }
 
 fn get_cancel_message(this: &FutureObject) -> Result {
@@ -96,8 +96,7 @@ fn get_cancel_message(this: &FutureObject) -> Result {
 }
 
 fn set_cancel_message(this: &FutureObject, value: Option<&Owned>) -> Result<()> {
-    let mut message = Some(value.ok_or_else(cannot_delete)?.clone());
-    this.inner.with(|inner| std::mem::swap(&mut inner.rare().cancel_message, &mut message));
+    this.set_cancel_message(Some(value.ok_or_else(cannot_delete)?.clone()));
     Ok(())
 }
 

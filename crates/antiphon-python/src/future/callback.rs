@@ -14,7 +14,8 @@ use pyo3::ffi;
 use super::FutureRef;
 use crate::ffi::derived::{BoundMethod, bind, bound_method};
 use crate::ffi::raise::runtime_error;
-use crate::ffi::{Owned, Result, guard};
+use crate::ffi::{Owned, Result, This, guard};
+use crate::task::TaskObject;
 
 /// What [`FutureRef::watch`] calls in the loop's turn, dispatched by the observer's type.
 pub type Observer = fn(observer: &Owned, done: &FutureRef) -> Result<()>;
@@ -26,6 +27,8 @@ pub enum Callee {
     Function = 0,
     /// An object of ours whose type has an [`Observer`].
     Observer = 1,
+    /// A task of ours that waits: its turn comes, without a call.
+    Task = 2,
 }
 
 const TAG: usize = 7;
@@ -54,12 +57,18 @@ impl Callback {
         Self::new(Callee::Observer, object, None)
     }
 
+    /// A task that waits.
+    pub fn task(object: Owned) -> Self {
+        Self::new(Callee::Task, object, None)
+    }
+
     /// What kind of object it is.
     #[inline(always)]
     pub fn callee(&self) -> Callee {
         match self.callee.get() & TAG {
             0 => Callee::Function,
-            _ => Callee::Observer,
+            1 => Callee::Observer,
+            _ => Callee::Task,
         }
     }
 
@@ -88,14 +97,29 @@ impl Callback {
         (this.callee(), unsafe { Owned::from_new(this.as_ptr()).unwrap_unchecked() }, context)
     }
 
+    /// The task that it is.
+    fn as_task(&self) -> &TaskObject {
+        debug_assert_eq!(self.callee(), Callee::Task);
+        // SAFETY: such entries are made from tasks only, and keep them alive.
+        unsafe { This::from_ptr(self.as_ptr()) }
+    }
+
+    fn own_context(&self) -> Option<Owned> {
+        match self.callee() {
+            Callee::Task => self.as_task().context(),
+            _ => self.context.clone(),
+        }
+    }
+
     /// It as Python code sees it: a callable and a context.
     pub fn shown(&self) -> Result<(Owned, Owned)> {
         let callable = match self.callee() {
             Callee::Function => self.object(),
             Callee::Observer => bind(&OBSERVE, &self.object())?,
+            Callee::Task => self.as_task().wake_up()?,
         };
-        let context = match &self.context {
-            Some(context) => context.clone(),
+        let context = match self.own_context() {
+            Some(context) => context,
             // SAFETY: F1; gives a new reference or null.
             None => unsafe { Owned::from_new(ffi::PyContext_CopyCurrent())? },
         };
@@ -153,6 +177,15 @@ impl Callbacks {
         } else {
             self.others.get_or_insert_default().0.push_back(callback);
         }
+    }
+
+    /// Takes the only one out if it is a task; otherwise leaves them all.
+    #[inline(always)]
+    pub fn take_only_task(&mut self) -> Option<Owned> {
+        if self.others.is_some() || self.first.as_ref()?.callee() != Callee::Task {
+            return None;
+        }
+        self.first.take().map(|callback| callback.into_parts().1)
     }
 
     /// Takes the first one out.

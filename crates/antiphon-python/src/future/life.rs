@@ -35,8 +35,7 @@ pub(super) fn create(owner: &Instance<EventLoop>) -> Result {
     };
     // SAFETY: a future in either case.
     let this: &FutureObject = unsafe { This::from_ptr(future.as_ptr()) };
-    this.native.store(true, Ordering::Relaxed);
-    this.owner.store(owner.owned().into_ptr(), Ordering::Relaxed);
+    this.bind(owner);
     Ok(future)
 }
 
@@ -211,10 +210,9 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         ffi::PyObject_ClearWeakRefs(object);
         clear(object);
         let kind = ffi::Py_TYPE(object);
-        let owner = Owned::from_new(this.owner.swap(ptr::null_mut(), Ordering::Relaxed)).ok();
+        let owner = this.unbind();
         let kept = kind == future_type()
-            && this.native.load(Ordering::Relaxed)
-            && owner.as_ref().is_some_and(|owner| keep(owner, object));
+            && owner.as_ref().is_some_and(|(owner, native)| *native && keep(owner, object));
         if !kept {
             ptr::drop_in_place(FutureObject::payload_of(object));
             if let Some(free) = (*kind).tp_free {

@@ -91,10 +91,9 @@ fn iter(this: &FutureObject) -> Result {
     super::iterator::new(&FutureRef(this.owned()))
 }
 
-/// Adds this file's methods, which tasks have as well.
-pub fn add(kind: HeapType) -> HeapType {
-    kind.slot(ffi::Py_tp_repr, unary_slot!(repr))
-        .slot(ffi::Py_tp_iter, unary_slot!(iter))
+/// Adds those of this file's methods that tasks have as well.
+pub fn add_shared(kind: HeapType) -> HeapType {
+    kind.slot(ffi::Py_tp_iter, unary_slot!(iter))
         .method_over_slot(
             c"__await__",
             method_noargs!(iter),
@@ -106,12 +105,6 @@ pub fn add(kind: HeapType) -> HeapType {
             c"The result; raises the exception if there is one.",
         )
         .method_noargs(c"exception", method_noargs!(exception), c"The exception, None if there is a result.")
-        .method_one(c"set_result", method_one!(set_result), c"Finish it with a result.")
-        .method_one(
-            c"set_exception",
-            method_one!(set_exception),
-            c"Finish it with an exception or a class of them.",
-        )
         .method(
             c"add_done_callback",
             method!(c"add_done_callback", add_done_callback),
@@ -122,11 +115,6 @@ pub fn add(kind: HeapType) -> HeapType {
             method_one!(remove_done_callback),
             c"Take a callback back; how many there were.",
         )
-        .method(
-            c"cancel",
-            method!(c"cancel", cancel),
-            c"cancel(msg=None): cancel it; whether it was pending.",
-        )
         .method_noargs(c"cancelled", method_noargs!(cancelled), c"Whether it was cancelled.")
         .method_noargs(c"done", method_noargs!(done), c"Whether it is finished or cancelled.")
         .method_noargs(c"get_loop", method_noargs!(get_loop), c"The loop it belongs to.")
@@ -134,5 +122,21 @@ pub fn add(kind: HeapType) -> HeapType {
             c"_make_cancelled_error",
             method_noargs!(make_cancelled_error),
             c"The CancelledError to raise for a cancelled future.",
+        )
+}
+
+/// Adds those that tasks have their own of.
+pub fn add_own(kind: HeapType) -> HeapType {
+    kind.slot(ffi::Py_tp_repr, unary_slot!(repr))
+        .method_one(c"set_result", method_one!(set_result), c"Finish it with a result.")
+        .method_one(
+            c"set_exception",
+            method_one!(set_exception),
+            c"Finish it with an exception or a class of them.",
+        )
+        .method(
+            c"cancel",
+            method!(c"cancel", cancel),
+            c"cancel(msg=None): cancel it; whether it was pending.",
         )
 }

@@ -36,7 +36,7 @@ use pyo3::ffi;
 use crate::event_loop::EventLoop;
 use crate::ffi::derived::{Base, TypeCell, payload_offset, set_payload_offset};
 use crate::ffi::raise::runtime_error;
-use crate::ffi::{Derived, DerivedPayload, GilCell, Instance, Owned, Payload, Result, This};
+use crate::ffi::{Derived, DerivedPayload, GilCell, HeapType, Instance, Owned, Payload, Result, This};
 use crate::names::names;
 use callback::Callbacks;
 pub use callback::{Observer, register_observer};
@@ -166,7 +166,7 @@ impl FutureRef {
 
     /// Its exception, if it has one, needs no report any more.
     pub fn silence(&self) {
-        self.this().inner.with(|inner| inner.state.retrieve());
+        self.this().silence();
     }
 
     /// Marks the future as being on its way to a task; what an awaitable yields that waits for it.
@@ -177,14 +177,15 @@ impl FutureRef {
 }
 
 impl FutureObject {
+    /// How far it has come.
     #[inline(always)]
-    fn state(&self) -> FutureState {
+    pub fn state(&self) -> FutureState {
         self.inner.with(|inner| inner.state)
     }
 
     /// The loop, if it is one of ours.
     #[inline(always)]
-    fn native_owner(&self) -> Option<&Instance<EventLoop>> {
+    pub fn native_owner(&self) -> Option<&Instance<EventLoop>> {
         if !self.native.load(Ordering::Relaxed) {
             return None;
         }
@@ -192,7 +193,8 @@ impl FutureObject {
         Some(unsafe { Instance::from_ptr(self.owner.load(Ordering::Relaxed)) })
     }
 
-    fn owner_or_none(&self) -> Owned {
+    /// Its loop; `None` (Python's) where `__init__` never ran.
+    pub fn owner_or_none(&self) -> Owned {
         // SAFETY: null or a loop that the future keeps alive.
         unsafe { Owned::from_optional(self.owner.load(Ordering::Relaxed)) }.unwrap_or_else(Owned::none)
     }
@@ -205,12 +207,74 @@ impl FutureObject {
     /// # Errors
     /// `RuntimeError`: a subclass did not call `__init__`.
     #[inline(always)]
-    fn check_initialised(&self) -> Result<()> {
+    pub fn check_initialised(&self) -> Result<()> {
         if self.owner.load(Ordering::Relaxed).is_null() {
             Err(runtime_error("Future object is not initialized."))
         } else {
             Ok(())
         }
+    }
+
+    /// The loop's address; null where `__init__` never ran.
+    #[inline(always)]
+    pub fn owner_ptr(&self) -> *mut ffi::PyObject {
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    /// Whether both belong to the same loop.
+    #[inline(always)]
+    pub fn is_of_same_loop(&self, other: &FutureObject) -> bool {
+        self.owner_ptr() == other.owner_ptr()
+    }
+
+    /// Binds a new future to a loop of ours.
+    #[inline(always)]
+    pub fn bind(&self, owner: &Instance<EventLoop>) {
+        self.native.store(true, Ordering::Relaxed);
+        self.owner.store(owner.owned().into_ptr(), Ordering::Relaxed);
+    }
+
+    /// Takes the loop out of a future that is being freed; and whether it is one of ours.
+    pub fn unbind(&self) -> Option<(Owned, bool)> {
+        // SAFETY: the reference was owned.
+        let owner = unsafe { Owned::from_new(self.owner.swap(ptr::null_mut(), Ordering::Relaxed)) };
+        owner.ok().map(|owner| (owner, self.native.load(Ordering::Relaxed)))
+    }
+
+    /// The task that it went up to takes note of it; whether it was offered.
+    #[inline(always)]
+    pub fn take_offer(&self) -> bool {
+        self.inner.with(|inner| inner.state.take_offer())
+    }
+
+    /// Its exception, if it has one, needs no report any more.
+    pub fn silence(&self) {
+        self.inner.with(|inner| inner.state.retrieve());
+    }
+
+    /// In debug mode, the stack of the code that made it.
+    pub fn source_traceback(&self) -> Option<Owned> {
+        self.inner.with(|inner| inner.source_traceback())
+    }
+
+    /// What `cancel(msg)` was given.
+    pub fn cancel_message(&self) -> Option<Owned> {
+        self.inner.with(|inner| inner.rare.as_ref().and_then(|rare| rare.cancel_message.clone()))
+    }
+
+    /// Sets that.
+    pub fn set_cancel_message(&self, message: Option<Owned>) {
+        let mut message = message;
+        self.inner.with(|inner| {
+            if message.is_some() || inner.rare.is_some() {
+                std::mem::swap(&mut inner.rare().cancel_message, &mut message);
+            }
+        });
+    }
+
+    /// Keeps the very exception that a task was cancelled with.
+    pub fn keep_cancelled_error(&self, error: Owned) {
+        drop(self.inner.with(|inner| inner.rare().cancelled_error.replace(error)));
     }
 
     /// Binds the future to its loop.
@@ -224,11 +288,16 @@ impl FutureObject {
 
     /// In debug mode: where the future was made.
     #[cold]
-    fn remember_origin(&self) -> Result<()> {
+    pub fn remember_origin(&self) -> Result<()> {
         let stack = crate::ffi::call(&crate::names::import("antiphon.debug", "call_stack")?, [])?;
         drop(self.inner.with(|inner| inner.rare().source_traceback.replace(stack)));
         Ok(())
     }
+}
+
+/// Adds the methods and attributes that futures and tasks share.
+pub fn add_members(kind: HeapType) -> HeapType {
+    attributes::add(methods::add_shared(kind))
 }
 
 /// Makes the types and adds them to the module.
@@ -237,11 +306,11 @@ pub fn load(module: &Owned) -> Result<()> {
         let names = names();
         set_payload_offset(&[&names.base_future_class, &names.base_task_class]);
         let _ = BASE.set(Base::of(&names.base_future_class)?);
-        let kind = life::add_slots(crate::ffi::HeapType::new(
+        let kind = life::add_slots(HeapType::new(
             c"antiphon._antiphon.Future",
             payload_offset() + size_of::<FutureData>(),
         ));
-        let kind = attributes::add(methods::add(kind));
+        let kind = methods::add_own(add_members(kind));
         let made = kind.derive(&Owned::tuple([names.base_future_class.clone()])?)?;
         awaiting::patch(made);
         FUTURE.set(made);

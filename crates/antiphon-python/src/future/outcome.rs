@@ -5,7 +5,7 @@
 use antiphon_core::future::Status;
 use pyo3::ffi;
 
-use super::{FutureObject, FutureRef, Inner};
+use super::{FutureObject, FutureRef, Inner, future_type};
 #[cfg(not(Py_3_12))]
 use crate::ffi::raise::type_error;
 use crate::ffi::raise::{self, raise_object};
@@ -13,7 +13,7 @@ use crate::ffi::{Owned, Raised, Result, call, check};
 use crate::names::names;
 
 #[cold]
-pub(super) fn invalid_state(message: &str) -> Raised {
+pub fn invalid_state(message: &str) -> Raised {
     raise::raise(names().invalid_state_error.as_ptr(), message)
 }
 
@@ -143,18 +143,37 @@ impl FutureObject {
 
     #[cold]
     fn raise_outcome(&self, exception: Option<Owned>) -> Raised {
+        match self.exception_with_traceback(exception) {
+            Ok(exception) => raise_object(&exception),
+            Err(raised) => raised,
+        }
+    }
+
+    /// The exception with the traceback that it came with: what was added by raising it before goes.
+    fn exception_with_traceback(&self, exception: Option<Owned>) -> Result {
         let Some(exception) = exception else {
-            return invalid_state("Exception is not set.");
+            return Err(invalid_state("Exception is not set."));
         };
         let traceback = self
             .inner
             .with(|inner| inner.rare.as_ref().and_then(|rare| rare.traceback.clone()))
             .unwrap_or_else(Owned::none);
         // SAFETY: F1; an exception and a traceback or None.
-        match check(unsafe { ffi::PyException_SetTraceback(exception.as_ptr(), traceback.as_ptr()) }) {
-            Ok(_) => raise_object(&exception),
-            Err(raised) => raised,
+        check(unsafe { ffi::PyException_SetTraceback(exception.as_ptr(), traceback.as_ptr()) })?;
+        Ok(exception)
+    }
+
+    /// What `result()` would raise if the future is done; `None`: it has a result, or is not done.
+    #[inline(always)]
+    pub fn exception_to_raise(&self) -> Result<Option<Owned>> {
+        let state = self.state();
+        if state.is_cancelled() {
+            return self.make_cancelled_error().map(Some);
         }
+        if !state.is_failed() {
+            return Ok(None);
+        }
+        self.exception_with_traceback(self.take_note().1).map(Some)
     }
 
     /// `exception()`.
@@ -203,6 +222,9 @@ impl FutureRef {
     /// `InvalidStateError` when it is done, `RuntimeError` for a task, or when its loop is closed and somebody waits.
     #[inline]
     pub fn set_result(&self, value: Owned) -> Result<()> {
+        if !self.0.is_exactly(future_type()) && crate::task::cast(&self.0).is_some() {
+            return Err(raise::runtime_error("Task does not support set_result operation"));
+        }
         self.this().finish(value)
     }
 
@@ -211,13 +233,21 @@ impl FutureRef {
     /// # Errors
     /// As [`Self::set_result`]; `TypeError` for what is no exception.
     pub fn set_exception(&self, exception: Owned) -> Result<()> {
+        if !self.0.is_exactly(future_type()) && crate::task::cast(&self.0).is_some() {
+            return Err(raise::runtime_error("Task does not support set_exception operation"));
+        }
         self.this().fail_with(&exception)
     }
 
     /// Cancels it; whether it was pending. Subclasses in Python may have rules of their own.
     pub fn cancel(&self, message: Option<&Owned>) -> Result<bool> {
-        if self.0.is_exactly(super::future_type()) {
+        if self.0.is_exactly(future_type()) {
             return self.this().cancel_plainly(message);
+        }
+        if self.0.is_exactly(crate::task::task_type())
+            && let Some(task) = crate::task::cast(&self.0)
+        {
+            return recursively(|| task.cancel_task(message));
         }
         let names = names();
         let method = self.0.attr(&names.cancel)?;
@@ -228,6 +258,12 @@ impl FutureRef {
             }
         };
         answer.truth()
+    }
+
+    /// What awaiting it would raise now that it is done; `None` if it has a result.
+    #[inline(always)]
+    pub fn exception_to_raise(&self) -> Result<Option<Owned>> {
+        self.this().exception_to_raise()
     }
 
     /// `result()`: the result.
@@ -245,4 +281,17 @@ impl FutureRef {
     pub fn exception(&self) -> Result<Option<Owned>> {
         self.this().get_exception()
     }
+}
+
+/// Runs `body` as one more level of recursion: tasks that wait for each other are cancelled through each other.
+///
+/// # Errors
+/// `RecursionError`.
+fn recursively<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
+    // SAFETY: F1; left again below.
+    check(unsafe { ffi::Py_EnterRecursiveCall(c" while cancelling a task".as_ptr()) })?;
+    let outcome = body();
+    // SAFETY: entered above.
+    unsafe { ffi::Py_LeaveRecursiveCall() };
+    outcome
 }

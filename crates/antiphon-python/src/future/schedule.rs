@@ -17,6 +17,7 @@ use crate::ffi::raise;
 use crate::ffi::{Instance, Owned, Raised, Result, This, call, check};
 use crate::handle::{Call, new_handle, queue};
 use crate::names::{import, names};
+use crate::task::{TaskObject, current, step};
 use crate::work::{Kind, Work};
 
 impl FutureObject {
@@ -27,6 +28,10 @@ impl FutureObject {
     pub(super) fn schedule(&self) -> Result<()> {
         match self.native_owner() {
             Some(owner) if !owner.debug() && !owner.is_closed() => {
+                if let Some(task) = self.inner.with(|inner| inner.callbacks.take_only_task()) {
+                    owner.push(Work::new(Kind::Step, task));
+                    return Ok(());
+                }
                 owner.push(Work::new(Kind::Advance, self.owned()));
                 Ok(())
             }
@@ -49,6 +54,13 @@ impl FutureObject {
 
     /// `loop.call_soon(callback, future, context=context)`.
     fn schedule_one(&self, callback: &Callback) -> Result<()> {
+        if callback.callee() == Callee::Task
+            && let Some(owner) = self.native_owner()
+        {
+            owner.check_open()?;
+            owner.push(Work::new(Kind::Step, callback.object()));
+            return Ok(());
+        }
         let (callable, context) = callback.shown()?;
         let Some(owner) = self.native_owner() else {
             let names = names();
@@ -92,6 +104,12 @@ impl FutureObject {
         self.add(Callback::function(callable, context))
     }
 
+    /// Lets a task wait for it.
+    #[inline(always)]
+    pub fn add_task(&self, task: &TaskObject) -> Result<()> {
+        self.add(Callback::task(task.owned()))
+    }
+
     /// The callbacks of a pending future, copied: comparing and showing them runs Python code (F3).
     pub(super) fn callbacks(&self) -> Vec<Callback> {
         self.inner.with(|inner| {
@@ -105,7 +123,7 @@ impl FutureObject {
         for callback in self.callbacks() {
             let same = match callback.callee() {
                 Callee::Function => equal(function, &callback.object())?,
-                Callee::Observer => equal(function, &callback.shown()?.0)?,
+                Callee::Observer | Callee::Task => equal(function, &callback.shown()?.0)?,
             };
             if same {
                 removed += usize::from(self.forget(callback.as_ptr()));
@@ -140,9 +158,14 @@ impl FutureObject {
 
     #[inline(always)]
     fn run_callback(&self, owner: &Instance<EventLoop>, callback: Callback) -> Result<()> {
-        let outcome = match callback.callee() {
+        let callee = callback.callee();
+        if callee != Callee::Task && owner.shows_task() {
+            current::hide(owner);
+        }
+        let outcome = match callee {
             Callee::Function => self.call_function(&callback),
             Callee::Observer => observe(&callback.object(), &FutureRef(self.owned())),
+            Callee::Task => step::run(owner, &callback.object()),
         };
         match outcome {
             Ok(()) => Ok(()),

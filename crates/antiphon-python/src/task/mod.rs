@@ -1,40 +1,181 @@
-//! Tasks: making one of a coroutine, and asking which one runs.
+//! `Task`: a coroutine on its way through the loop, native.
 //!
-//! Source: "Coroutines and Tasks" in the asyncio documentation.
+//! The type derives from CPython's `_asyncio.Task` and from [`crate::future`]'s `Future` (Y1 makes that possible). A task is
+//! its own entry in the ready queue: its first step, a bare yield and the wake-up by a future queue the task itself, so a
+//! step makes no handle, bound method or argument.
+//!
+//! ```text
+//!             ┌───────────────── yields None ────────────────┐
+//!             ▼                                              │
+//! made ──▶ due (in the queue) ──▶ running ──▶ yields a future, waits ──▶ future done ──▶ due …
+//!                                   └──▶ returns, raises ──▶ done
+//! ```
+//!
+//! **Invariant J1**: a task that is not done is in exactly one of these states: its step is due (one entry of the queue or
+//! one call of another loop's refers to it), it is running, or it waits for `waiter`, which has it among its callbacks.
+//! **Invariant J2**: a loop of ours refers to its tasks until they are done: one that nobody keeps is not lost.
+//!
+//! | file | is |
+//! |---|---|
+//! | [`create`] | tasks made by native code and by `create_task` |
+//! | [`step`] | one step: send, throw, and what the coroutine gave |
+//! | [`yielded`] | what to do with what it yielded |
+//! | [`wake`] | steps and wake-ups as callables, for loops and futures that are not ours |
+//! | [`eager`] | the first step before the constructor returns |
+//! | [`cancel`] | `cancel` and its kin, by [`antiphon_core::task`]'s rules |
+//! | [`current`] | which task runs now, for everybody who asks asyncio |
+//! | [`registry`] | which tasks there are |
+//! | [`life`] | allocation, the free list, the collector, reports |
+//! | [`methods`] | what Python sees |
+//!
+//! Source: CPython Lib/asyncio/tasks.py and Modules/_asynciomodule.c.
 
+pub mod cancel;
+pub mod create;
+pub mod current;
+pub mod eager;
+pub mod life;
+pub mod methods;
+pub mod registry;
+pub mod step;
+pub mod wake;
+pub mod yielded;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use antiphon_core::task::Cancellation;
 use pyo3::ffi;
 
 use crate::event_loop::EventLoop;
-use crate::ffi::{Instance, Owned, Result, call};
-use crate::names::{import, names};
+use crate::ffi::derived::{Base, TypeCell, payload_offset, with_plain_layout};
+use crate::ffi::{Derived, DerivedPayload, GilCell, HeapType, Instance, Owned, Result, This};
+use crate::future::{FutureData, FutureObject, future_type};
+use crate::names::names;
+#[allow(unused_imports, reason = "its first users are under way")]
+pub use create::create;
 
-/// Runs a coroutine as a task of the loop, made by the loop's task factory if it has one.
-///
-/// # Errors
-/// What `loop.create_task` raises: the loop is closed, this is no coroutine; what the factory raises.
-pub fn create(
-    owner: &Instance<EventLoop>,
-    coro: Owned,
-    name: Option<Owned>,
+/// A task's name: most are never asked for, so the default ones are numbers until they are.
+#[derive(Default)]
+enum Name {
+    #[default]
+    None,
+    Number(u64),
+    Text(Owned),
+}
+
+/// The part of a task that changes.
+#[derive(Default)]
+struct Inner {
+    coro: Option<Owned>,
     context: Option<Owned>,
-) -> Result<Owned> {
-    let names = names();
-    let method = owner.owned().attr(&names.create_task)?;
-    // SAFETY: F1; living objects.
+    /// What it waits for (`_fut_waiter`).
+    waiter: Option<Owned>,
+    /// What its next step throws, other than a cancellation and what the waiter ended with.
+    thrown: Option<Owned>,
+    name: Name,
+    cancellation: Cancellation,
+    /// Whether it is reported if it is dropped before it is done.
+    reports_its_loss: bool,
+    /// Whether the interpreter's own list of tasks has it.
+    listed: bool,
+}
+
+/// The payload of `Task`.
+#[derive(Default)]
+#[repr(C)]
+pub struct TaskData {
+    future: FutureData,
+    inner: GilCell<Inner>,
+    /// Its place in the loop's registry, counted from 1; 0: it is not there.
+    place: AtomicUsize,
+}
+
+impl DerivedPayload for TaskData {}
+
+/// A task as slots and methods get it.
+pub type TaskObject = Derived<TaskData>;
+
+static TASK: TypeCell = TypeCell::new();
+static BASE: OnceLock<Base> = OnceLock::new();
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// The type object of `Task`.
+#[inline(always)]
+pub fn task_type() -> *mut ffi::PyTypeObject {
+    TASK.get()
+}
+
+/// The object as a task, if it is a native one, of a subclass perhaps.
+#[inline]
+pub fn cast(object: &Owned) -> Option<&TaskObject> {
+    // SAFETY: F1; a living object, whose type is compared.
     unsafe {
-        let keywords = Owned::from_new(ffi::PyDict_New())?;
-        for (key, value) in [(&names.name, &name), (&names.context, &context)] {
-            if let Some(value) = value {
-                crate::ffi::check(ffi::PyDict_SetItem(keywords.as_ptr(), key.as_ptr(), value.as_ptr()))?;
-            }
-        }
-        let arguments = Owned::tuple([coro])?;
-        Owned::from_new(ffi::PyObject_Call(method.as_ptr(), arguments.as_ptr(), keywords.as_ptr()))
+        let kind = ffi::Py_TYPE(object.as_ptr());
+        let known = kind == task_type() || ffi::PyType_IsSubtype(kind, task_type()) != 0;
+        known.then(|| TaskObject::from_ptr(object.as_ptr()))
     }
 }
 
 /// The task whose step the loop runs now.
 pub fn current(owner: &Instance<EventLoop>) -> Option<Owned> {
-    let task = call(&import("asyncio.tasks", "current_task").ok()?, [&owner.owned()]).ok()?;
-    if task.is_none() { None } else { Some(task) }
+    current::of_loop(&owner.owned())
+}
+
+impl TaskObject {
+    /// The same object as a future.
+    #[inline(always)]
+    pub fn as_future(&self) -> &FutureObject {
+        // SAFETY: `TaskData` begins with a `FutureData`.
+        unsafe { FutureObject::from_ptr(self.as_ptr()) }
+    }
+
+    /// The context that it runs in.
+    pub fn context(&self) -> Option<Owned> {
+        self.inner.with(|inner| inner.context.clone())
+    }
+
+    /// Its name, made up now if it was not given one.
+    fn name(&self) -> Result {
+        let number = match self.inner.with(|inner| match &inner.name {
+            Name::None => Err(Owned::none()),
+            Name::Number(number) => Ok(*number),
+            Name::Text(text) => Err(text.clone()),
+        }) {
+            Ok(number) => number,
+            Err(name) => return Ok(name),
+        };
+        let text = Owned::str(&format!("Task-{number}"))?;
+        self.set_name(text.clone());
+        Ok(text)
+    }
+
+    fn set_name(&self, text: Owned) {
+        let before = self.inner.with(|inner| std::mem::replace(&mut inner.name, Name::Text(text)));
+        drop(before);
+    }
+}
+
+/// The next default name's number.
+fn next_number() -> u64 {
+    NUMBERS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Makes the type and adds it to the module.
+pub fn load(module: &Owned) -> Result<()> {
+    if task_type().is_null() {
+        let base = &names().base_task_class;
+        let _ = BASE.set(Base::of(base)?);
+        let kind = HeapType::new(c"antiphon._antiphon.Task", payload_offset() + size_of::<TaskData>());
+        let kind = methods::add(crate::future::add_members(life::add_slots(kind)));
+        // SAFETY: a type object is an object.
+        let future = unsafe { Owned::from_borrowed(future_type().cast()) };
+        let bases = Owned::tuple([future, base.clone()])?;
+        let made = with_plain_layout(future_type(), || kind.derive(&bases))?;
+        crate::future::awaiting::patch(made);
+        TASK.set(made);
+    }
+    current::load()?;
+    registry::load(module)?;
+    crate::add_type(module, c"Task", task_type())
 }

@@ -1,0 +1,166 @@
+//! Tasks made by native code, by `loop.create_task` and by `Task(...)`.
+//!
+//! Source: CPython Lib/asyncio/tasks.py (`Task.__init__`), Lib/asyncio/base_events.py (`create_task`).
+
+use std::sync::atomic::Ordering;
+
+use pyo3::ffi;
+
+use super::{Name, TaskObject, life, next_number, registry};
+use crate::event_loop::EventLoop;
+use crate::ffi::raise::Raised;
+use crate::ffi::{Instance, Owned, Result, This, call, check};
+use crate::names::{import, names};
+use crate::work::{Kind, Work};
+
+/// Runs a coroutine as a task of the loop, made by the loop's task factory if it has one.
+///
+/// # Errors
+/// What `loop.create_task` raises: the loop is closed, this is no coroutine; what the factory raises.
+pub fn create(
+    owner: &Instance<EventLoop>,
+    coro: Owned,
+    name: Option<Owned>,
+    context: Option<Owned>,
+) -> Result<Owned> {
+    if !owner.has_task_factory() {
+        owner.check_open()?;
+        return spawn(owner, coro, name, context);
+    }
+    let names = names();
+    let method = owner.owned().attr(&names.create_task)?;
+    // SAFETY: F1; living objects.
+    unsafe {
+        let keywords = Owned::from_new(ffi::PyDict_New())?;
+        for (key, value) in [(&names.name, &name), (&names.context, &context)] {
+            if let Some(value) = value {
+                check(ffi::PyDict_SetItem(keywords.as_ptr(), key.as_ptr(), value.as_ptr()))?;
+            }
+        }
+        let arguments = Owned::tuple([coro])?;
+        Owned::from_new(ffi::PyObject_Call(method.as_ptr(), arguments.as_ptr(), keywords.as_ptr()))
+    }
+}
+
+/// A task of a loop of ours, its first step due.
+#[inline]
+pub fn spawn(
+    owner: &Instance<EventLoop>,
+    coro: Owned,
+    name: Option<Owned>,
+    context: Option<Owned>,
+) -> Result {
+    let task = life::create(owner)?;
+    // SAFETY: made as a task.
+    let this: &TaskObject = unsafe { This::from_ptr(task.as_ptr()) };
+    if owner.debug() {
+        owner.check_thread()?;
+        this.as_future().remember_origin()?;
+    }
+    this.take_coroutine(coro, name, context)?;
+    registry::add(owner, this);
+    owner.push(Work::new(Kind::Step, task.clone()));
+    Ok(task)
+}
+
+/// # Errors
+/// `TypeError`: this is no coroutine.
+#[inline(always)]
+fn check_coroutine(coro: &Owned) -> Result<()> {
+    // SAFETY: F1; comparing the type of a living object.
+    if unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) } != 0 { Ok(()) } else { check_coroutine_slowly(coro) }
+}
+
+#[cold]
+fn check_coroutine_slowly(coro: &Owned) -> Result<()> {
+    // asyncio's own function: it keeps the types that it has seen, and what counts differs from version to version.
+    if call(&import("asyncio.coroutines", "iscoroutine")?, [coro])?.truth()? {
+        return Ok(());
+    }
+    // SAFETY: F1; the format takes an object.
+    unsafe {
+        ffi::PyErr_Format(ffi::PyExc_TypeError, c"a coroutine was expected, got %R".as_ptr(), coro.as_ptr());
+    }
+    Err(Raised)
+}
+
+/// The name as a `str`.
+pub(super) fn text(name: Owned) -> Result {
+    // SAFETY: F1; a living object.
+    unsafe {
+        if ffi::PyUnicode_CheckExact(name.as_ptr()) != 0 {
+            Ok(name)
+        } else {
+            Owned::from_new(ffi::PyObject_Str(name.as_ptr()))
+        }
+    }
+}
+
+impl TaskObject {
+    /// Gives a new task what it runs.
+    #[inline(always)]
+    fn take_coroutine(&self, coro: Owned, name: Option<Owned>, context: Option<Owned>) -> Result<()> {
+        check_coroutine(&coro)?;
+        let context = match context {
+            Some(context) => context,
+            // SAFETY: F1; gives a new reference or null.
+            None => unsafe { Owned::from_new(ffi::PyContext_CopyCurrent())? },
+        };
+        let name = match name {
+            None => Name::Number(next_number()),
+            Some(name) => Name::Text(text(name)?),
+        };
+        let before = self.inner.with(|inner| {
+            inner.reports_its_loss = true;
+            let before = (inner.coro.replace(coro), inner.context.replace(context));
+            (before, std::mem::replace(&mut inner.name, name))
+        });
+        drop(before);
+        Ok(())
+    }
+
+    /// `__init__`: of any loop, and perhaps with its first step at once.
+    pub fn initialise_task(
+        &self,
+        owner: Option<Owned>,
+        coro: Owned,
+        name: Option<Owned>,
+        context: Option<Owned>,
+        eager: bool,
+    ) -> Result<()> {
+        self.as_future().initialise(owner)?;
+        registry::remove(self);
+        drop(self.inner.take());
+        self.take_coroutine(coro, name, context)?;
+        if eager && self.is_loop_running()? {
+            return self.start_eagerly();
+        }
+        match self.as_future().native_owner() {
+            // A closed loop refuses in `schedule_step`.
+            Some(owner) if !owner.is_closed() => {
+                registry::add(owner, self);
+                owner.push(Work::new(Kind::Step, self.owned()));
+                Ok(())
+            }
+            _ => {
+                self.schedule_step()?;
+                registry::register(self)
+            }
+        }
+    }
+
+    fn is_loop_running(&self) -> Result<bool> {
+        match self.as_future().native_owner() {
+            Some(owner) => Ok(owner.is_running()),
+            None => {
+                let owner = self.as_future().owner_or_none();
+                crate::ffi::call_method(&owner, &names().is_running, [])?.truth()
+            }
+        }
+    }
+
+    /// Whether the loop has it in its registry.
+    pub(super) fn is_registered(&self) -> bool {
+        self.place.load(Ordering::Relaxed) != 0
+    }
+}

@@ -1,0 +1,215 @@
+//! A task's life as an object: allocation, the collector's questions, the reports at its end, the free list.
+//!
+//! Source: CPython Modules/_asynciomodule.c (`TaskObj_finalize`, `TaskObj_dealloc`); PEP 442.
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+use pyo3::ffi;
+
+use super::{BASE, Inner, Name, TaskData, TaskObject, registry, task_type};
+use crate::event_loop::EventLoop;
+use crate::ffi::derived::allocate;
+use crate::ffi::{Args, HeapType, Instance, Owned, Result, This, call_method, guard, guard_int};
+use crate::future::life::{dictionary, finalizing};
+use crate::names::names;
+
+/// Tasks that a loop keeps for later: less than a megabyte.
+const MOST_KEPT: usize = 2048;
+
+/// An empty task of the loop.
+#[inline]
+pub(super) fn create(owner: &Instance<EventLoop>) -> Result {
+    let kept = owner.seat().with(|core| core.free_tasks.pop()).flatten();
+    let task = match kept {
+        Some(task) => {
+            // SAFETY: a whole task, untracked since it was put away.
+            unsafe { ffi::PyObject_GC_Track(task.as_ptr().cast()) };
+            task
+        }
+        None => allocate(task_type(), TaskData::default())?,
+    };
+    // SAFETY: a task in either case.
+    unsafe { TaskObject::from_ptr(task.as_ptr()) }.as_future().bind(owner);
+    Ok(task)
+}
+
+unsafe extern "C" fn new(
+    kind: *mut ffi::PyTypeObject,
+    _args: *mut ffi::PyObject,
+    _keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    guard(|| allocate(kind, TaskData::default()))
+}
+
+/// `Task(coro, *, loop=None, name=None, context=None, eager_start=False)`.
+unsafe extern "C" fn init(
+    this: *mut ffi::PyObject,
+    args: *mut ffi::PyObject,
+    keywords: *mut ffi::PyObject,
+) -> c_int {
+    guard_int(|| {
+        let names = names();
+        let parameters = [&names.coro, &names.loop_, &names.name, &names.context, &names.eager_start];
+        // SAFETY: F2; the interpreter passes a tuple, and a dict or null.
+        unsafe {
+            let given = Args::of_init(c"Task", args, keywords, 1, parameters)?;
+            let [coro, owner, name, context, eager] =
+                given.map(|value| value.map(|value| Owned::from_borrowed(value)));
+            let Some(coro) = coro else {
+                return Err(crate::ffi::raise::type_error("Task() missing required argument 'coro' (pos 1)"));
+            };
+            let eager = match eager {
+                Some(eager) if cfg!(Py_3_12) => eager.truth()?,
+                Some(_) => {
+                    return Err(crate::ffi::raise::type_error(
+                        "Task() got an unexpected keyword argument 'eager_start'",
+                    ));
+                }
+                None => false,
+            };
+            let given = |value: Option<Owned>| value.filter(|value| !value.is_none());
+            let this = TaskObject::from_ptr(this);
+            this.initialise_task(given(owner), coro, given(name), given(context), eager)?;
+        }
+        Ok(0)
+    })
+}
+
+impl Inner {
+    fn objects(&self) -> impl Iterator<Item = &Owned> {
+        let name = match &self.name {
+            Name::Text(text) => Some(text),
+            _ => None,
+        };
+        [&self.coro, &self.context, &self.waiter, &self.thrown].into_iter().flatten().chain(name)
+    }
+}
+
+impl TaskObject {
+    /// Whether somebody has to be told if it is dropped now.
+    fn is_worth_a_report(&self) -> bool {
+        let state = self.as_future().state();
+        state.is_unretrieved()
+            || self.inner.with(|inner| inner.listed || (inner.reports_its_loss && !state.is_done()))
+    }
+
+    /// Tells the loop's exception handler of a task that is dropped before it is done.
+    fn report_loss(&self) -> Result<()> {
+        let lost = self.inner.with(|inner| std::mem::take(&mut inner.reports_its_loss));
+        if !lost || self.as_future().state().is_done() {
+            return Ok(());
+        }
+        let names = names();
+        let message = Owned::str("Task was destroyed but it is pending!")?;
+        let stack = self.as_future().source_traceback();
+        let context = dictionary([
+            (&names.task, Some(&self.owned())),
+            (&names.message, Some(&message)),
+            (&names.source_traceback, stack.as_ref()),
+        ])?;
+        call_method(&self.as_future().owner_or_none(), &names.call_exception_handler, [&context]).map(drop)
+    }
+}
+
+unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
+    // SAFETY: F2.
+    let this = unsafe { TaskObject::from_ptr(object) };
+    if this.is_worth_a_report() {
+        finalizing(object, || registry::unlist(this));
+        finalizing(object, || this.report_loss());
+        finalizing(object, || this.as_future().report_unretrieved());
+    }
+}
+
+unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: F2, and the visitor is the collector's own.
+    unsafe {
+        let base = BASE.get().map_or(0, |base| base.traverse(object, visit, arg));
+        if base != 0 {
+            return base;
+        }
+        let this = TaskObject::from_ptr(object);
+        let of_future = this.as_future().traverse_payload(visit, arg);
+        if of_future != 0 {
+            return of_future;
+        }
+        this.inner.with(|inner| {
+            inner.objects().map(|object| visit(object.as_ptr(), arg)).find(|status| *status != 0).unwrap_or(0)
+        })
+    }
+}
+
+unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
+    // SAFETY: F2.
+    unsafe {
+        if let Some(base) = BASE.get() {
+            base.clear(object);
+        }
+        let this = TaskObject::from_ptr(object);
+        this.as_future().clear_payload();
+        drop(this.inner.take());
+    }
+    0
+}
+
+unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+    // SAFETY: the object is unreachable, unless its finalizer, which needs it tracked, makes it reachable again.
+    unsafe {
+        let this = TaskObject::from_ptr(object);
+        if this.is_worth_a_report() && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+            return;
+        }
+        ffi::PyObject_GC_UnTrack(object.cast());
+        ffi::PyObject_ClearWeakRefs(object);
+        clear(object);
+        let kind = ffi::Py_TYPE(object);
+        let owner = this.as_future().unbind();
+        let kept = kind == task_type()
+            && owner.as_ref().is_some_and(|(owner, native)| *native && keep(owner, object));
+        if !kept {
+            ptr::drop_in_place(TaskObject::payload_of(object));
+            if let Some(free) = (*kind).tp_free {
+                free(object.cast());
+            }
+            ffi::Py_DECREF(kind.cast());
+        }
+        drop(owner);
+    }
+}
+
+/// Puts an empty, unreachable task into its loop's free list; false: there is no room, or the list is not ours to touch.
+unsafe fn keep(owner: &Owned, object: *mut ffi::PyObject) -> bool {
+    // SAFETY: F1; the loop is alive, and of ours. A task that the list takes is alive again, with one reference.
+    unsafe {
+        let home = Instance::<EventLoop>::from_ptr(owner.as_ptr());
+        if cfg!(Py_GIL_DISABLED) || !home.seat().is_mine() || ffi::PyObject_GC_IsFinalized(object) != 0 {
+            return false;
+        }
+        if home.seat().enter(|core| core.free_tasks.len()) >= MOST_KEPT {
+            return false;
+        }
+        ffi::Py_INCREF(object); // from zero
+        if let Ok(task) = Owned::from_new(object) {
+            home.seat().enter(|core| core.free_tasks.push(task));
+        }
+        true
+    }
+}
+
+/// Adds the slots of this file and of awaiting.
+pub fn add_slots(kind: HeapType) -> HeapType {
+    let kind = kind
+        .base()
+        .collected()
+        .doc(
+            c"Task(coro, *, loop=None, name=None, context=None, eager_start=False)\n--\n\nA coroutine that runs; asyncio's Task.",
+        )
+        .slot(ffi::Py_tp_new, new as *mut c_void)
+        .slot(ffi::Py_tp_init, init as *mut c_void)
+        .slot(ffi::Py_tp_traverse, traverse as *mut c_void)
+        .slot(ffi::Py_tp_clear, clear as *mut c_void)
+        .slot(ffi::Py_tp_finalize, finalize as *mut c_void)
+        .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void);
+    crate::future::awaiting::add_slots(kind)
+}

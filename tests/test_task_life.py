@@ -1,0 +1,104 @@
+"""Tasks as objects: who keeps them, what is reported at their end, how long they live."""
+
+import asyncio
+import gc
+import weakref
+
+import pytest
+
+from support.loops import run_ready
+
+
+@pytest.mark.loops("antiphon")  # asyncio may collect such a task (CPython issue 91887)
+def test_task_that_nobody_keeps_is_not_lost(loop):
+    done = []
+
+    async def work(future):
+        await future
+        done.append(True)
+
+    future = loop.create_future()
+    waiting = weakref.ref(future)
+    loop.create_task(work(future))
+    run_ready(loop)
+    del future
+    gc.collect()
+    waiting().set_result(None)
+    run_ready(loop)
+    assert done == [True]
+
+
+def test_finished_task_is_freed_at_once(loop):
+    async def work():
+        return object()
+
+    task = loop.create_task(work())
+    alive = weakref.ref(task)
+    loop.run_until_complete(task)
+    gc.disable()
+    try:
+        del task
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_futures_and_tasks_in_cycles_are_collected(loop):
+    async def work(future):
+        return await future
+
+    future = loop.create_future()
+    task = loop.create_task(work(future))
+    future.task = task  # attributes are allowed, as for asyncio's
+    task.future = future
+    future.set_result(task)
+    loop.run_until_complete(task)
+    alive = [weakref.ref(task), weakref.ref(future)]
+    del task, future
+    gc.collect()
+    assert [reference() for reference in alive] == [None, None]
+
+
+def test_all_tasks_and_current_task_show_the_loops_tasks(loop):
+    async def work():
+        assert asyncio.current_task() in asyncio.all_tasks()
+        loop.call_soon(lambda: seen.append(asyncio.current_task(loop)))
+        await asyncio.sleep(0)
+        return asyncio.current_task()
+
+    seen = []
+    task = loop.create_task(work())
+    assert asyncio.all_tasks(loop) == {task}
+    assert loop.run_until_complete(task) is task
+    assert seen == [None]
+    assert asyncio.all_tasks(loop) == set()
+    assert asyncio.current_task(loop) is None
+
+
+def test_task_is_an_instance_of_asyncios_classes(loop):
+    async def work():
+        pass
+
+    task = loop.create_task(work())
+    assert isinstance(task, asyncio.Task)
+    assert isinstance(task, asyncio.Future)
+    assert isinstance(loop.create_future(), asyncio.Future)
+    assert asyncio.isfuture(task)
+    loop.run_until_complete(task)
+
+
+def test_resurrected_task_is_not_reported_twice(loop, faults):
+    async def wait(future):
+        await future
+
+    task = loop.create_task(wait(loop.create_future()))
+    run_ready(loop)
+    del task
+    loop.close()
+    gc.collect()
+    assert [context["message"] for context in faults] == ["Task was destroyed but it is pending!"]
+    revived = faults.pop()["task"]
+    assert "pending" in repr(revived)
+    del revived
+    gc.collect()
+    assert faults == []

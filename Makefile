@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 JOBS ?= 0
-export PYTHON JOBS
+export PYTHON JOBS SWITCHES
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint fmt bench conformance soak clean
@@ -17,6 +17,7 @@ help: ## list the targets
 #   PYTHON              the interpreter of .venv, which has the tools and a release build (python3)
 #   ANTIPHON_PYTHONS    the releases that are tested ("3.11 3.13 3.14"); 3.15 is there for the asking
 #   ANTIPHON_PYTHON_FT  a free-threaded interpreter to test on as well (python3.14t, where there is one)
+#   SWITCHES            all: make test runs the suite under each hidden switch alone, too
 #   JOBS                processes that pytest spreads the tests over (0: none but its own)
 #   COUNT               what make run's first program counts down from (5000000; the article: 100000000)
 #   TESTS, BENCH, CONF  further arguments to pytest, to the benchmarks, to the conformance run

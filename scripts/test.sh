@@ -4,6 +4,7 @@
 #
 #   test.sh [PYTEST ARGUMENT...]        with arguments only pytest runs, with these
 #
+# On one interpreter the suite runs again under each of antiphon's hidden switches (scripts/switches.sh; SWITCHES=all: more).
 # All of them run, whatever fails before; the last line counts as pytest's own does. Output of what passed is not shown.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -46,6 +47,12 @@ rust_tests() {
         cargo test --quiet --locked --no-fail-fast --release --package antiphon-engine --test 'loom_*'
 }
 
+# result: the last line of pytest's in $log.
+result() {
+    sed -nE 's/^=+ ([0-9]+ (passed|failed|error|skipped).* in [0-9.]+s.*) =+$/\1/p' "$log" | tail -n 1 |
+        grep . || echo '1 error: pytest gave no result'
+}
+
 # pytest_on RELEASE PYTHON ARGUMENT...
 pytest_on() {
     local release=$1 python=$2 venv=.venv-$1
@@ -57,8 +64,7 @@ pytest_on() {
     step "CPython $release: pytest" env PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 900 \
         "$venv/bin/python" -m pytest --verbose --color=no -o cache_dir=".pytest_cache/$release" \
         --numprocesses "${JOBS:-0}" "$@" || true
-    note "$release" "$(sed -nE 's/^=+ ([0-9]+ (passed|failed|error|skipped).* in [0-9.]+s.*) =+$/\1/p' "$log" | tail -n 1 |
-        grep . || echo '1 error: pytest gave no result')"
+    note "$release" "$(result)"
     grep -E '^SKIPPED' "$log" | sed 's/^/            /' >>"$summary" || true
 }
 
@@ -75,6 +81,18 @@ conformance() {
     step "CPython's own asyncio tests, the quick part" env PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 600 \
         .venv/bin/python conformance/run.py --quick "${interpreters[@]}" || true
     note conformance "$(tail -n 1 "$log" | grep -E '[0-9]+ passed' || echo '1 error: no result')"
+}
+
+# switched_on RELEASE PYTHON-OF-ITS-ENVIRONMENT: the suite under each switch; one line of the summary each.
+switched_on() {
+    local release=$1 python=$2 name setting arguments
+    while read -r name setting arguments <&4; do
+        # shellcheck disable=SC2086 # arguments are words
+        step "CPython $release: pytest, $setting" env PYTHONDONTWRITEBYTECODE=1 "$setting" timeout --kill-after=10 600 \
+            "$python" -m pytest --verbose --color=no -o cache_dir=".pytest_cache/$release" \
+            --numprocesses "${JOBS:-0}" $arguments || true
+        note "$name" "$(result), on $release"
+    done 4< <(scripts/switches.sh "${SWITCHES:-}")
 }
 
 total() {
@@ -107,6 +125,9 @@ done 3<<<"$pythons" # not standard input, which the commands inside may read
 if [ $# -eq 0 ]; then
     # Of one release, if there is only one.
     conformance $(printf '%s\n' "${tested[@]}" | sort -V | sed -n '1p;$p' | uniq)
+    # On 3.13 where it is tested, else the last one.
+    release=$(printf '%s\n' "${tested[@]}" | sort -V | sed -n '/^3[.]13$/{p;q};$p')
+    [ ! -x ".venv-$release/bin/python" ] || switched_on "$release" ".venv-$release/bin/python"
     step "CPython 3.14t: wheel" scripts/build-free-threaded.sh && note 3.14t "wheel compiled" ||
         note 3.14t "1 error: the wheel did not compile"
 fi

@@ -13,6 +13,7 @@ import pytest
 # The suite's helpers are a plain package beside this file, whatever import mode pytest is told to use.
 sys.path.insert(0, os.path.dirname(__file__))
 
+from support import switches
 from support.audit import Audit
 from support.datagrams import Endpoints
 from support.groups import functions
@@ -36,6 +37,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tests on antiphon's loop run with antiphon.install()",
     )
+    parser.addoption(
+        "--at-least",
+        type=int,
+        default=0,
+        metavar="N",
+        help="fail where fewer tests pass: for runs that leave tests out by a rule",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "antiphon_lacks(reason): a difference that docs/differences.md tells; passing is a failure",
     )
+    for marker in switches.MARKERS:
+        config.addinivalue_line("markers", marker)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -72,13 +82,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselects what `--loop` leaves without a loop, so that the option never shows as a skip."""
+    """Deselects what `--loop` leaves without a loop, and what a switch leaves out: neither is a skip."""
     kept, dropped = [], []
     for item in items:
         runs_on_a_loop = "loop_name" in getattr(item, "fixturenames", ())
         # An empty set of parameters becomes one item with a placeholder instead of a name.
         has_one = runs_on_a_loop and item.callspec.params.get("loop_name") in LOOP_NAMES
-        (kept if has_one or not runs_on_a_loop else dropped).append(item)
+        keeps = (has_one or not runs_on_a_loop) and not switches.leaves_out(item)
+        (kept if keeps else dropped).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
@@ -100,8 +111,33 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.when == "call":
-        item.stash[CALL_FAILED] = report.failed
+        item.stash[CALL_FAILED] = report.failed or switches.asked_for_descriptor(item)
+    if switches.asked_for_descriptor(item):
+        switches.withhold_verdict(report)
     return report
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    switches.note_begin(item)
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Tests without a verdict are a kind of their own, not skips."""
+    if switches.without_verdict(report):
+        return "without verdict", "-", "WITHOUT VERDICT"
+    return None
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # a worker of pytest-xdist
+        return
+    wrong = switches.shortfall(
+        reporter.stats.get("passed", ()), session.config.getoption("--at-least")
+    )
+    if wrong:
+        reporter.write_line(f"ERROR: {wrong}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,10 @@ import pytest
 
 from support.processes import has_children, output_of_shell, start_shell
 
-pytestmark = pytest.mark.skipif(
-    sys.version_info >= (3, 14), reason="Python 3.14 has no child watchers"
-)
+pytestmark = [
+    pytest.mark.real_driver("children are the kernel's"),
+    pytest.mark.skipif(sys.version_info >= (3, 14), reason="Python 3.14 has no child watchers"),
+]
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import pytest
 from support.datagrams import LARGEST_UDP, SENDS_EMPTY, DatagramRecorder, receive
 from support.net import io_barrier
 
+pytestmark = pytest.mark.real_driver("sends until the kernel takes no more")
+
 HEADER_LEN = 8 if SENDS_EMPTY else 0
 
 

@@ -70,6 +70,7 @@ async def test_answers_of_one_delivery_keep_their_order(loop, endpoints):
     assert await receive(loop, far, MANY) == [b"%d" % number for number in range(MANY)]
 
 
+@pytest.mark.whole_writes("abort() drops what is held back")
 async def test_datagrams_sent_before_abort_in_a_delivery_leave(loop, endpoints):
     class Answering(DatagramRecorder):
         def datagram_received(self, data, addr):
@@ -84,6 +85,7 @@ async def test_datagrams_sent_before_abort_in_a_delivery_leave(loop, endpoints):
     assert await receive(loop, far, 2) == [b"first", b"second"]
 
 
+@pytest.mark.whole_writes("nothing waits after write()")
 async def test_nothing_is_buffered_while_there_is_room(loop, endpoints):
     sizes = []
 
@@ -124,6 +126,7 @@ async def test_refused_datagrams_are_told_and_the_transport_goes_on(loop, endpoi
         assert await receive(loop, far, 1) == [b"now somebody"]
 
 
+@pytest.mark.whole_writes("asks for an error of sendto() itself")
 async def test_each_refused_datagram_is_told_while_sending(loop, endpoints):
     transport, protocol = await endpoints.make(remote_addr=("127.0.0.1", closed_port()))
     # The kernel answers on loopback before the call returns: the next send meets the error and sends nothing.
@@ -159,6 +162,7 @@ async def test_datagram_that_is_too_long_is_told_and_the_others_leave(
 
 # asyncio tells it within sendto, as antiphon does outside of a delivery.
 @pytest.mark.loops("antiphon")
+@pytest.mark.whole_writes("asks for an error of sendto() itself")
 async def test_error_of_a_delivery_is_told_after_it(loop, endpoints):
     class Answering(DatagramRecorder):
         def datagram_received(self, data, addr):
@@ -255,6 +259,7 @@ async def test_kernel_without_buffers_is_told(loop, endpoints):
     assert transport.get_write_buffer_size() == 0
 
 
+@pytest.mark.whole_writes("asks for an error of sendto() itself")
 async def test_raising_error_received_is_the_senders(loop, endpoints):
     class Failing(DatagramRecorder):
         def error_received(self, exc):
@@ -265,6 +270,7 @@ async def test_raising_error_received_is_the_senders(loop, endpoints):
         transport.sendto(bytes(70_000), ("127.0.0.1", 9))
 
 
+@pytest.mark.whole_writes("asks for an error of sendto() itself")
 async def test_socket_closed_by_its_maker_sends_nothing_to_others(loop, endpoints):
     sock = endpoints.socket()
     number = sock.fileno()

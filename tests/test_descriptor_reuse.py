@@ -130,6 +130,7 @@ async def test_event_of_a_descriptor_closed_in_the_same_turn_is_not_given_to_its
 
 
 @pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
+@pytest.mark.whole_writes("reads once what was written once")
 async def test_transports_one_after_the_other_on_one_number_keep_apart(loop, factory):
     near, far = stream_pair()
     number = near.fileno()

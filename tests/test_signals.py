@@ -274,6 +274,7 @@ def test_child_exit_signal_can_be_handled(loop):
     loop.remove_signal_handler(signal.SIGCHLD)
 
 
+@pytest.mark.real_driver("the sleep must end by a signal")
 def test_pythons_own_handler_runs_while_the_loop_sleeps(loop):
     frames = []
 
@@ -288,6 +289,7 @@ def test_pythons_own_handler_runs_while_the_loop_sleeps(loop):
     assert frames == [signal.SIGUSR1]
 
 
+@pytest.mark.real_driver("the sleep must end by a signal")
 def test_exception_of_pythons_own_handler_leaves_the_sleeping_loop(loop):
     class Alarm(Exception):
         pass

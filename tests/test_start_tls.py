@@ -193,6 +193,7 @@ async def test_handshake_that_takes_too_long(loop):
     far.close()
 
 
+@pytest.mark.whole_writes("reads once what was written once")
 async def test_cancelled_upgrade_closes_the_connection(loop):
     near, far = tcp_pair()
     plain, protocol = await connect_recorder(loop, near)
@@ -221,6 +222,7 @@ async def test_upgrade_cancelled_before_it_began(loop):
 
 
 @pytest.mark.parametrize("size", [5, 1 << 20])
+@pytest.mark.whole_writes("names every event, pauses among them")
 async def test_tls_within_tls(loop, size):
     near, far = tcp_pair()
     (plain_a, a), (plain_b, b) = await asyncio.gather(

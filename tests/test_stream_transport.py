@@ -132,6 +132,7 @@ async def test_writelines_of_many_pieces_keeps_their_order(loop, link):
 @pytest.mark.asyncio_lacks(
     when=(3, 12) <= sys.version_info < (3, 14), reason="asyncio spins on an empty piece"
 )
+@pytest.mark.whole_writes("nothing waits after write()")
 async def test_writelines_passes_over_empty_pieces(loop, link):
     link.transport.writelines([b"", b"a", b"", b"b", b""])
     await io_barrier(loop)

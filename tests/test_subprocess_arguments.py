@@ -13,6 +13,8 @@ import pytest
 from support.pipes import new_pipe
 from support.processes import SHELL, has_children, output_of, output_of_shell
 
+pytestmark = pytest.mark.real_driver("children are the kernel's")
+
 PIPE = subprocess.PIPE
 
 

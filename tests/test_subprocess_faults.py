@@ -23,6 +23,8 @@ from support.processes import (
     start_shell,
 )
 
+pytestmark = pytest.mark.real_driver("children are the kernel's")
+
 PIPE = subprocess.PIPE
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1

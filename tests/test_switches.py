@@ -1,6 +1,6 @@
 """The switches that make services of the kernel look missing: each fallback does the same work.
 
-Whole test files run under them, too: `ANTIPHON_DISABLE=pidfd,eventfd,epoll_pwait2,accept4 make test`.
+The whole suite runs under them, too: `make test` (scripts/switches.sh, support/switches.py).
 """
 
 import pytest
@@ -29,9 +29,12 @@ async def exchange():
             fd = transport.get_extra_info("socket").fileno()
             flags["blocking"] = os.get_blocking(fd)
             flags["inheritable"] = os.get_inheritable(fd)
+            self.received = b""
         def data_received(self, data):
-            self.transport.write(data.upper())
-            self.transport.close()
+            self.received += data
+            if len(self.received) == 5:
+                self.transport.write(self.received.upper())
+                self.transport.close()
     server = await loop.create_server(Answer, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     writer.write(b"hello")
@@ -85,3 +88,75 @@ def test_unknown_name_is_an_error(loop_name):
         result = child.finish()
     assert result.returncode != 0
     assert "ANTIPHON_DISABLE" in result.stderr and '"pidfs" is not one of' in result.stderr
+
+
+@pytest.mark.loops("antiphon")
+def test_unknown_behaviour_is_an_error(loop_name):
+    with Child(loop_name, "new_event_loop()", ANTIPHON_FORCE="simulated") as child:
+        result = child.finish()
+    assert result.returncode != 0
+    assert "ANTIPHON_FORCE" in result.stderr and '"simulated" is not one of' in result.stderr
+
+
+@pytest.mark.loops("antiphon")
+def test_partial_writes_take_less_than_there_is_and_bring_all(loop_name):
+    facts = run_child(
+        loop_name,
+        """
+        import socket
+        data = bytes(range(256)) * 40
+
+        async def main():
+            near, far = socket.socketpair()
+            far.setblocking(False)
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=near)
+            transport.writelines([data[:5000], data[5000:]])
+            transport.close()
+            pieces = []
+            while piece := await loop.sock_recv(far, len(data)):
+                pieces.append(piece)
+            far.close()
+            return pieces
+
+        loop = new_event_loop()
+        pieces = loop.run_until_complete(main())
+        loop.close()
+        report(pieces=len(pieces), whole=b"".join(pieces) == data)
+        """,
+        ANTIPHON_FORCE="partial-writes",
+    )
+    assert facts["whole"] and facts["pieces"] > 1
+
+
+@pytest.mark.loops("antiphon")
+def test_simulated_loop_sleeps_for_weeks_and_watches_nothing(loop_name):
+    facts = run_child(
+        loop_name,
+        """
+        async def main():
+            order = []
+            loop.call_later(2e6, order.append, "late")
+            loop.call_later(1e6, order.append, "early")
+            await asyncio.to_thread(order.append, "thread")
+            await asyncio.sleep(3e6)
+            return order, loop.time()
+
+        loop = new_event_loop()
+        order, now = loop.run_until_complete(main())
+        refusals = []
+        for watch in (
+            lambda: loop.add_reader(0, print),
+            lambda: loop.add_signal_handler(signal.SIGUSR1, print),
+        ):
+            try:
+                watch()
+            except PermissionError as error:
+                refusals.append(str(error))
+        report(order=order, now=now, refusals=len(refusals), wakeup_fd=signal.set_wakeup_fd(-1))
+        loop.close()
+        """,
+        ANTIPHON_FORCE="simulated-driver",
+    )
+    assert facts["order"] == ["thread", "early", "late"]
+    assert facts["now"] >= 3e6
+    assert (facts["refusals"], facts["wakeup_fd"]) == (2, -1)

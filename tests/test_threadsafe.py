@@ -31,6 +31,7 @@ class RunningLoop:
         assert not self.thread.is_alive()
 
 
+@pytest.mark.real_driver("looks for the loop in the kernel's poll")
 def test_sleeping_loop_wakes_for_every_call(loop):
     with (running := RunningLoop(loop)):
         for number in range(100):
@@ -195,6 +196,7 @@ def test_raising_callback_is_reported_and_the_loop_goes_on(loop, faults):
     assert [type(context["exception"]) for context in faults] == [ZeroDivisionError]
 
 
+@pytest.mark.real_driver("looks for the loop in the kernel's poll")
 def test_stop_from_another_thread_ends_a_sleeping_run(loop):
     with RunningLoop(loop) as running:
         wait_until_polling(running.thread.native_id)

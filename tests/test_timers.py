@@ -212,6 +212,7 @@ def test_time_is_a_float_that_never_goes_back(loop):
     assert readings == sorted(readings)
 
 
+@pytest.mark.real_driver("compares with the kernel's clock")
 def test_time_is_the_monotonic_clock(loop):
     before = time.monotonic()
     reading = loop.time()

@@ -60,6 +60,7 @@ async def test_a_record_may_come_in_pieces(loop):
     await link.end()
 
 
+@pytest.mark.whole_writes("reads once what was written once")
 async def test_records_that_come_together_are_one_call(loop):
     calls = []
 
@@ -128,6 +129,7 @@ async def test_data_written_in_connection_made_is_the_first(loop):
     await link.end()
 
 
+@pytest.mark.whole_writes("reads once what was written once")
 async def test_data_behind_the_handshake_follows_connection_made(loop):
     near, far = tcp_pair()
     # A 1.2 client's last flight and its first data can travel together.

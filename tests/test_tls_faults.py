@@ -46,6 +46,7 @@ async def test_nonsense_instead_of_a_handshake(loop, faults, server_side, nonsen
 
 
 @pytest.mark.loops("antiphon")  # asyncio leaves the alert in its buffer
+@pytest.mark.whole_writes("an alert that the kernel does not take is lost with the connection")
 async def test_peer_is_told_why_the_handshake_failed(loop):
     near, far = tcp_pair()
     opening = loop.create_task(begin(loop, near, context=client_context()))
@@ -121,6 +122,7 @@ async def test_peer_that_stops_in_the_handshake_times_out(loop, faults, server_s
 
 
 @SIDES
+@pytest.mark.whole_writes("the peer is gone before the handshake is sent")
 async def test_stream_that_ends_in_the_handshake(loop, faults, server_side):
     near, far = tcp_pair()
     opening = loop.create_task(begin(loop, near, server_side=server_side))

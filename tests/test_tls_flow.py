@@ -28,6 +28,7 @@ def asked(protocol):
     return [e for e in protocol.events if e in ("pause_writing", "resume_writing")]
 
 
+@pytest.mark.whole_writes("nothing waits after write()")
 async def test_default_marks_are_asyncios(loop):
     link = await tls_link(loop)
     assert link.transport.get_write_buffer_limits() == (128 * KIB, 512 * KIB)

@@ -68,6 +68,9 @@ def renegotiating_context():
     return context
 
 
+@pytest.mark.whole_writes(
+    "data before the server's answer is more than a call for the handshake takes"
+)
 async def test_data_goes_on_through_renegotiations(loop):
     client, transport, protocol = await connect(
         loop, TLS_1_2, EchoRecorder, renegotiating_context()
@@ -98,6 +101,7 @@ async def test_writes_wait_for_a_renegotiation_that_is_under_way(loop):
     await end(client, transport, protocol)
 
 
+@pytest.mark.whole_writes("thousands of answers, each in many turns, take minutes")
 async def test_flood_of_renegotiations_leaves_others_their_turns(loop):
     flooder, transport, protocol = await connect(loop, TLS_1_2, Recorder, renegotiating_context())
     other = await tls_link(loop, EchoRecorder)

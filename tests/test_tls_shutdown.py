@@ -110,6 +110,9 @@ async def test_pending_data_leaves_after_the_peers_goodbye(loop):
     link.peer.sock.close()
 
 
+@pytest.mark.whole_writes(
+    "data of which a part comes after the goodbye ends the connection, as in asyncio"
+)
 async def test_data_that_was_under_way_is_delivered_after_close(loop):
     link = await tls_link(loop)
     await link.peer.send(b"under way")
@@ -311,6 +314,7 @@ async def test_writes_to_a_closed_connection_are_dropped_then_logged(loop, audit
     link.peer.sock.close()
 
 
+@pytest.mark.whole_writes("reads once what was written once")
 async def test_cancelled_handshake_closes_the_connection(loop):
     near, far = tcp_pair()
     opening = loop.create_task(begin(loop, near))

@@ -13,6 +13,7 @@ from support.pipes import PIPE_FILLING_BYTES, PipeRecorder, new_pipe, write_to
 TOO_MUCH = b"x" * PIPE_FILLING_BYTES
 
 
+@pytest.mark.whole_writes("the bytes are there when write() returns")
 async def test_written_bytes_are_in_the_pipe_at_once(loop):
     with new_pipe() as pipe:
         transport, protocol = await write_to(loop, pipe.writer)
@@ -132,6 +133,7 @@ async def test_reader_that_goes_away_with_data_queued_is_a_broken_pipe(loop, fau
         assert faults == []
 
 
+@pytest.mark.whole_writes("the bytes are there when write() returns")
 async def test_write_without_readers_is_a_broken_pipe(loop, faults):
     with new_pipe() as pipe:
         transport, protocol = await write_to(loop, pipe.writer)
@@ -172,6 +174,7 @@ async def test_file_is_refused(loop, tmp_path):
         assert not file.closed
 
 
+@pytest.mark.whole_writes("such a device never holds back")
 async def test_device_that_cannot_be_waited_for_can_be_written_to(loop):
     with open(os.devnull, "wb", buffering=0) as null:
         transport, protocol = await write_to(loop, null)
@@ -181,6 +184,7 @@ async def test_device_that_cannot_be_waited_for_can_be_written_to(loop):
         assert protocol.events == ["connection_made", "connection_lost"]
 
 
+@pytest.mark.whole_writes("the bytes are there when write() returns")
 async def test_socket_can_be_written_like_a_pipe(loop):
     near, far = socket.socketpair()
     with near, far:
@@ -192,6 +196,8 @@ async def test_socket_can_be_written_like_a_pipe(loop):
         assert transport.is_closing()
 
 
+@pytest.mark.whole_writes("the bytes are there when write() returns")
+@pytest.mark.real_driver("reads what the kernel has not got")
 async def test_each_write_to_a_socket_of_messages_is_a_message(loop):
     near, far = socket.socketpair(type=socket.SOCK_DGRAM)
     with near, far:
@@ -240,6 +246,7 @@ async def test_stream_writer_drains_through_a_pipe(loop):
         assert received == data
 
 
+@pytest.mark.whole_writes("the bytes are there when write() returns")
 def test_write_before_the_loop_runs_reaches_the_reader(loop):
     with new_pipe() as pipe:
         transport, _ = loop.run_until_complete(write_to(loop, pipe.writer))

@@ -22,6 +22,9 @@ _FileDescriptorLike = Any  # an int, or anything with fileno()
 
 __version__: str
 
+def _allowance(fd: int, most: int) -> int: ...
+def _refused_descriptors() -> int: ...
+
 class Handle:
     """A callback that was handed to the loop."""
 

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from antiphon._antiphon import _allowance
 from antiphon.arguments import check_not_ssl
 from antiphon.executor import Executor
 from antiphon.seams import unix_events
@@ -189,7 +190,9 @@ def _send_part(sock: Any, file_fd: int, offset: int, most: int, is_under_way: bo
             the kernel does not copy, or a broken connection, which sending by hand will meet too.
     """
     try:
-        return os.sendfile(sock.fileno(), file_fd, offset, min(most, _MOST_BYTES_PER_CALL))
+        sock_fd = sock.fileno()
+        most = _allowance(sock_fd, min(most, _MOST_BYTES_PER_CALL))
+        return os.sendfile(sock_fd, file_fd, offset, most)
     except (BlockingIOError, InterruptedError):
         return None
     except OSError as error:

@@ -6,6 +6,8 @@ import sys
 import textwrap
 from typing import Any
 
+from support.switches import refuse_process
+
 TIMEOUT_SECONDS = 15
 
 PRELUDE = """\
@@ -32,6 +34,7 @@ class Child:
     """
 
     def __init__(self, loop_name: str, source: str, *options: str, **environment: str) -> None:
+        refuse_process()
         program = PRELUDE.format(name=loop_name, timeout=TIMEOUT_SECONDS) + textwrap.dedent(source)
         self.process = subprocess.Popen(
             [sys.executable, *options, "-c", program],

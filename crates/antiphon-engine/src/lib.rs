@@ -56,6 +56,7 @@ pub mod driver;
 mod error;
 mod inbox;
 mod notifier;
+pub mod partial_writes;
 mod pool;
 mod ready;
 mod signals;

@@ -1,6 +1,8 @@
 //! Real threads hand work to a loop that really sleeps.
 
-use antiphon_engine::{Clock, Core, Driver, Epoll, Event, Host, Inbox, Instant, Monotonic, Notify, run_once};
+use antiphon_engine::{
+    Clock, Core, Driver, Epoll, Event, Host, Inbox, Instant, Monotonic, Notify, Simulated, Virtual, run_once,
+};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
@@ -137,4 +139,25 @@ fn timers_fire_in_real_time_without_spinning() {
     }
     assert_eq!(host.items, [1, 2, 3, 4, 5]);
     assert!(turns <= 5, "a wait that is over early makes the loop spin: {turns} turns for five timers");
+}
+
+#[test]
+fn patient_simulated_driver_hears_a_thread_before_its_clock_moves() {
+    let clock = Arc::new(Virtual::new());
+    let mut driver = Simulated::new(Arc::clone(&clock));
+    driver.set_patience(Duration::from_secs(60));
+    let notifier = driver.notifier();
+    let thread = thread::spawn(move || notifier.notify());
+    let waited = driver.wait(Some(Duration::from_secs(3600)), &mut Vec::new());
+    thread.join().unwrap();
+    assert_eq!(waited.unwrap(), 0);
+    assert_eq!(clock.now(), Instant::from_ns(0));
+}
+
+#[test]
+fn patient_simulated_driver_is_interrupted_where_an_impatient_one_fails() {
+    let mut driver = Simulated::new(Arc::new(Virtual::new()));
+    assert_eq!(driver.wait(None, &mut Vec::new()).unwrap_err().kind(), io::ErrorKind::Deadlock);
+    driver.set_patience(Duration::from_millis(1));
+    assert_eq!(driver.wait(None, &mut Vec::new()).unwrap_err().kind(), io::ErrorKind::Interrupted);
 }

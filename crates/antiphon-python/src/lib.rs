@@ -17,6 +17,7 @@
 //! | [`datagram`] | datagram transports |
 //! | [`event_loop`] | `LoopBase` |
 //! | [`future`] | `Future` |
+//! | [`driver`] | what a loop waits with: epoll, or a simulation |
 //! | [`io_table`] | who waits for which descriptor, invariant T1 |
 //! | [`sockaddr`] | socket addresses in the kernel's and in Python's form |
 //! | [`sock`] | the `sock_*` operations as awaitables |
@@ -25,12 +26,14 @@
 //! | [`tls`] | TLS transports, over those and others |
 //! | [`pipe`] | pipe transports |
 //! | [`streams`] | `StreamReader`, `StreamWriter`, `StreamReaderProtocol` |
+//! | [`switched`] | what the tests' switches have to do with Python code |
 //! | [`child`] | child processes: started by a thread, reaped by the loop |
 
 mod child;
 mod context;
 mod coroutine;
 mod datagram;
+mod driver;
 mod event_loop;
 mod ffi;
 #[allow(dead_code, unused_imports, reason = "its other users, locks and tasks, are under way")]
@@ -44,6 +47,7 @@ mod seat;
 mod sock;
 mod sockaddr;
 mod streams;
+mod switched;
 mod sync;
 #[allow(dead_code, reason = "as for futures")]
 mod task;
@@ -85,5 +89,6 @@ fn load(module: &Owned) -> ffi::Result<()> {
 #[pymodule(gil_used = false)]
 fn _antiphon(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    switched::load(module)?;
     load(&Owned::from(module.clone().into_any())).map_err(|ffi::Raised| PyErr::fetch(module.py()))
 }

@@ -3,14 +3,15 @@
 //! A wait that would sleep moves the [`Virtual`] clock to the next scripted change or to the end of its timeout,
 //! whichever is first. So a test of ten years takes microseconds, and every run of it is the same run. A wait that
 //! nothing could ever end is an error instead of a hang.
+//!
+//! Where other threads may notify, which live in real time, the driver can be given [patience](Simulated::set_patience).
 
 use super::{Driver, Event, Interest, Token};
 use crate::{Clock, Instant, Notify, Virtual};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// What a simulated descriptor is ready for.
@@ -60,16 +61,36 @@ pub struct Simulated {
     /// How many notifications earlier waits have consumed.
     consumed: u64,
     interrupted: bool,
+    patience: Duration,
     waits: Vec<Option<Duration>>,
 }
 
 /// Counts, for tests that assert how often a loop was woken.
 #[derive(Debug, Default)]
-struct Notifications(AtomicU64);
+struct Notifications {
+    count: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Notifications {
+    fn count(&self) -> MutexGuard<'_, u64> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there are more than `consumed`, now or within `patience`.
+    fn exceed(&self, consumed: u64, patience: Duration) -> bool {
+        if patience.is_zero() {
+            return *self.count() > consumed;
+        }
+        let waited = self.changed.wait_timeout_while(self.count(), patience, |count| *count <= consumed);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 > consumed
+    }
+}
 
 impl Notify for Notifications {
     fn notify(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
+        *self.count() += 1;
+        self.changed.notify_all();
     }
 }
 
@@ -85,6 +106,7 @@ impl Simulated {
             notifications: Arc::default(),
             consumed: 0,
             interrupted: false,
+            patience: Duration::ZERO,
             waits: Vec::new(),
         }
     }
@@ -104,6 +126,14 @@ impl Simulated {
         self.interrupted = true;
     }
 
+    /// Gives other threads so much real time to notify, before each move of the clock; zero, as at first, gives them none.
+    ///
+    /// With patience a wait that nothing scripted would ever end is no error: it comes back as interrupted after that
+    /// time, so that a host that counts on other threads waits again.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
     /// The timeouts of all waits so far, in order.
     #[must_use]
     pub fn waits(&self) -> &[Option<Duration>] {
@@ -113,7 +143,7 @@ impl Simulated {
     /// How often anybody has notified.
     #[must_use]
     pub fn notification_count(&self) -> u64 {
-        self.notifications.0.load(Ordering::Acquire)
+        *self.notifications.count()
     }
 
     fn play_script(&mut self) {
@@ -149,6 +179,9 @@ impl Simulated {
         };
         if moved {
             return Ok(());
+        }
+        if !self.patience.is_zero() {
+            return Err(io::ErrorKind::Interrupted.into());
         }
         let message =
             "this wait would never end: no timeout, no readiness to come, or a clock that stands still";
@@ -210,7 +243,9 @@ impl Driver for Simulated {
             if count > 0 || self.consume_notification() || over {
                 return Ok(count);
             }
-            self.sleep_until(end)?;
+            if !self.notifications.exceed(self.consumed, self.patience) {
+                self.sleep_until(end)?;
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 
+use antiphon_engine::partial_writes::allowance_of_messages;
 use pyo3::ffi;
 
 use crate::ffi::Owned;
@@ -72,6 +73,7 @@ impl Outgoing {
             Target::Object(_) => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
         };
         loop {
+            allowance_of_messages(1)?;
             // SAFETY: pointers and lengths belong to living values, which the kernel only reads.
             let sent =
                 unsafe { libc::sendto(fd, data.as_ptr().cast(), data.len(), FLAGS, address, address_len) };
@@ -183,6 +185,7 @@ impl Outbound {
 
     /// Sends the first `count` datagrams, which have addresses, in one call; returns how many are gone.
     fn send_many(&self, fd: RawFd, count: usize) -> io::Result<usize> {
+        let count = allowance_of_messages(count)?;
         // SAFETY: all-zero is a valid vector and a valid header.
         let (mut vectors, mut headers): ([libc::iovec; MOST], [libc::mmsghdr; MOST]) =
             unsafe { (std::mem::zeroed(), std::mem::zeroed()) };

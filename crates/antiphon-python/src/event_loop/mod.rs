@@ -18,10 +18,11 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use antiphon_engine::{Epoll, Inbox, SignalPipe};
+use antiphon_engine::{Clock, Inbox, Instant, SignalPipe};
 use pyo3::ffi;
 
 use crate::datagram::batch::Batch;
+use crate::driver::{self, LoopClock, LoopDriver};
 use crate::ffi::raise::{os_error, runtime_error, type_error};
 use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Result, call};
 use crate::handle::FreeHandles;
@@ -36,7 +37,7 @@ use crate::{getter, method, method_noargs, method_one, setter};
 /// The wake-ups and queues that only the seat's holder touches (S1).
 pub struct Core {
     /// The engine's queues, timers and driver.
-    pub engine: antiphon_engine::Core<Work, Epoll>,
+    pub engine: antiphon_engine::Core<Work, LoopDriver>,
     /// Who waits for which descriptor.
     pub io: IoTable,
     /// Memory of dead handles.
@@ -67,6 +68,7 @@ const FORKED: u8 = 2;
 pub struct EventLoop {
     seat: Seat<Core>,
     inbox: Arc<Inbox<Work>>,
+    clock: LoopClock,
     /// OPEN, CLOSED or FORKED.
     state: AtomicU8,
     running: AtomicBool,
@@ -101,7 +103,8 @@ impl Payload for EventLoop {
 
 impl EventLoop {
     fn open(own_clock: bool) -> std::io::Result<Self> {
-        let engine = antiphon_engine::Core::new(Epoll::new()?)?;
+        let (driver, clock) = driver::open()?;
+        let engine = antiphon_engine::Core::new(driver)?;
         let inbox = Arc::clone(&engine.inbox);
         Ok(Self {
             seat: Seat::new(Core {
@@ -114,6 +117,7 @@ impl EventLoop {
                 datagrams: None,
             }),
             inbox,
+            clock,
             state: AtomicU8::new(OPEN),
             running: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -134,6 +138,12 @@ impl EventLoop {
     #[inline(always)]
     pub fn seat(&self) -> &Seat<Core> {
         &self.seat
+    }
+
+    /// The present instant of the loop's own clock, whatever a subclass has made of `time()`.
+    #[inline(always)]
+    pub fn clock_now(&self) -> Instant {
+        self.clock.now()
     }
 
     /// Entry from threads without the seat.

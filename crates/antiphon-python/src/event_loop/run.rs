@@ -7,6 +7,7 @@ use antiphon_engine::{Clock, Driver, Event, Host, Instant, Monotonic, run_once};
 use pyo3::ffi;
 
 use super::{Core, EventLoop, schedule};
+use crate::driver::LoopDriver;
 use crate::ffi::raise::{os_error, runtime_error};
 use crate::ffi::{HeapType, Instance, Owned, Raised, Result, call, detached, raise};
 use crate::handle::{self, FreeHandles, of_work};
@@ -134,7 +135,7 @@ fn report_slow(handle: &Owned, seconds: f64) -> Result<()> {
 
 impl Host for Turns<'_> {
     type Work = Work;
-    type Driver = antiphon_engine::Epoll;
+    type Driver = LoopDriver;
 
     #[inline(always)]
     fn core<R>(&mut self, f: impl FnOnce(&mut antiphon_engine::Core<Work, Self::Driver>) -> R) -> R {
@@ -144,7 +145,7 @@ impl Host for Turns<'_> {
     #[inline]
     fn now(&mut self) -> Instant {
         if !self.this.own_clock.load(Ordering::Relaxed) {
-            return Monotonic.now();
+            return self.this.clock_now();
         }
         match self.this.now_seconds() {
             Ok(seconds) => schedule::instant(seconds),

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::Ordering;
 
-use antiphon_engine::{Clock, Instant, Monotonic};
+use antiphon_engine::Instant;
 use pyo3::ffi;
 
 use super::EventLoop;
@@ -39,7 +39,7 @@ impl Instance<EventLoop> {
         if self.own_clock.load(Ordering::Relaxed) {
             return seconds(&call_method(&self.owned(), &names().time, [])?);
         }
-        Ok(Monotonic.now().as_ns() as f64 / NS_PER_SECOND)
+        Ok(self.clock_now().as_ns() as f64 / NS_PER_SECOND)
     }
 
     /// Puts a timer's handle into the heap, or into the inbox when another thread has the seat.
@@ -133,8 +133,7 @@ fn schedule_at(this: &Instance<EventLoop>, args: Args<'_>, when: f64) -> Result 
 }
 
 fn time(this: &Instance<EventLoop>) -> Result {
-    let _ = this;
-    Owned::float(Monotonic.now().as_ns() as f64 / NS_PER_SECOND)
+    Owned::float(this.clock_now().as_ns() as f64 / NS_PER_SECOND)
 }
 
 /// Arms a timer whose handle came through the inbox; unless it was cancelled on the way.

@@ -8,6 +8,8 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
+use antiphon_engine::partial_writes;
+
 use crate::sockaddr::{self, Address, option};
 
 /// Repeats `attempt` while signals interrupt it.
@@ -54,6 +56,7 @@ pub unsafe fn receive_from(fd: RawFd, start: *mut u8, size: usize) -> io::Result
 /// `size` bytes at `start` may be read.
 #[inline]
 pub unsafe fn send(fd: RawFd, start: *const u8, size: usize) -> io::Result<Option<usize>> {
+    let Ok(size) = partial_writes::allowance(fd, size) else { return Ok(None) };
     // SAFETY: the kernel reads at most `size` bytes, by the caller's word.
     without_blocking(|| unsafe {
         libc::send(fd, start.cast(), size, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)

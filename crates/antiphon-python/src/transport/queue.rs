@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
 
+use antiphon_engine::partial_writes::{allowance, shorten};
 use pyo3::ffi;
 
 use crate::ffi::{Owned, Raised, Result};
@@ -171,7 +172,8 @@ impl WriteQueue {
     }
 
     fn write_many(&self, fd: RawFd) -> io::Result<usize> {
-        let (buffers, count) = self.gather();
+        let (mut buffers, count) = self.gather();
+        let count = shorten(fd, &mut buffers[..count])?;
         // SAFETY: the buffers live during the call; the kernel only reads them.
         let written = unsafe { libc::writev(fd, buffers.as_ptr(), count as libc::c_int) };
         usize::try_from(written).map_err(|_| io::Error::last_os_error())
@@ -179,6 +181,7 @@ impl WriteQueue {
 
     fn send_many(&self, fd: RawFd) -> io::Result<usize> {
         let (mut buffers, count) = self.gather();
+        let count = shorten(fd, &mut buffers[..count])?;
         // SAFETY: all-zero is a valid message header.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
         message.msg_iov = buffers.as_mut_ptr();
@@ -207,10 +210,9 @@ impl WriteQueue {
 }
 
 fn send_one(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
-    // SAFETY: pointer and length belong to `bytes`; the kernel only reads them.
-    let sent = unsafe {
-        libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-    };
+    let len = allowance(fd, bytes.len())?;
+    // SAFETY: the pointer belongs to `bytes`, which are at least that long; the kernel only reads them.
+    let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), len, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Prints the runs of the test suite under antiphon's hidden switches, one a line: name, environment, pytest arguments.
+#
+#   switches.sh            the runs that are part of `make test`: every fallback of the kernel's at once, partial writes,
+#                          and the simulated driver; each over the whole suite, since that takes half a minute
+#   switches.sh all        also each fallback alone
+#
+# Whatever needs no loop of antiphon's is not run again. On the simulated driver most tests have no verdict
+# (tests/support/switches.py), so that run says how many must pass at least.
+set -euo pipefail
+
+features=pidfd,eventfd,epoll_pwait2,accept4
+antiphon="--loop antiphon --deselect tests/test_cli.py --ignore tests/programs --ignore benches tests"
+
+printf '%s\n' \
+    "fallbacks ANTIPHON_DISABLE=$features $antiphon --at-least 1450" \
+    "partial ANTIPHON_FORCE=partial-writes $antiphon --at-least 1450" \
+    "simulated ANTIPHON_FORCE=simulated-driver -o timeout=5 $antiphon --at-least 490"
+if [ "${1:-}" = all ]; then
+    for feature in ${features//,/ }; do
+        echo "$feature ANTIPHON_DISABLE=$feature $antiphon --at-least 1450"
+    done
+fi

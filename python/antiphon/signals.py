@@ -62,7 +62,11 @@ class Signals(LoopBase):
         except (ValueError, OSError) as error:
             raise RuntimeError(str(error)) from error
         if not self._signal_handlers:
-            self._add_reader(read_fd, self._read_signals, read_fd)
+            try:
+                self._add_reader(read_fd, self._read_signals, read_fd)
+            except BaseException:
+                unix_events.signal.set_wakeup_fd(-1)
+                raise
 
         self._signal_handlers[sig] = asyncio.Handle(callback, args, self, None)
         try:

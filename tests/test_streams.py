@@ -285,6 +285,21 @@ async def test_methods_replaced_on_the_transport_or_reader_are_called(loop, stre
     await writer.wait_closed()
 
 
+@pytest.mark.antiphon_lacks(reason="transports put their bytes into readers without a call")
+async def test_methods_replaced_on_the_class_are_called(connections, streams, monkeypatch):
+    seen = []
+    native = streams.StreamReader.feed_data
+    monkeypatch.setattr(
+        streams.StreamReader,
+        "feed_data",
+        lambda reader, data: (seen.append(data), native(reader, data)),
+    )
+    reader, _, end = await connections.open()
+    await end.send(b"data")
+    assert await reader.readexactly(4) == b"data"
+    assert seen == [b"data"]
+
+
 async def test_subclass_of_the_protocol_is_called(loop, streams):
     events = []
 

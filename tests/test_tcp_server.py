@@ -206,11 +206,11 @@ async def test_failure_of_one_host_closes_what_was_bound_for_the_others(loop):
     with listening_socket("127.0.0.2") as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match="address already in use"):
-            await loop.create_server(Echo, ["127.0.0.1", "127.0.0.2"], port)
+            await loop.create_server(Echo, ["127.0.0.3", "127.0.0.2"], port)
         with socket.socket() as free_again:
             # Allows for connections of other tests that linger on this port, not for a listener.
             free_again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            free_again.bind(("127.0.0.1", port))
+            free_again.bind(("127.0.0.3", port))
 
 
 async def test_address_that_is_not_of_this_machine_is_named(loop):

@@ -13,6 +13,7 @@ MODULES = (
     "readiness",
     "tasks",
     "locks",
+    "groups",
     "processes",
 )
 

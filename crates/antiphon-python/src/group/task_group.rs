@@ -246,7 +246,7 @@ fn create_task(this: &Instance<TaskGroup>, args: Args<'_>) -> Result {
     }
     let owner = owner.unwrap_or_else(Owned::none);
     let task = if args.has_keywords() {
-        super::create::with_keywords(&owner, args)?
+        super::create::with_keywords(&owner, &coroutine, args)?
     } else {
         call_method(&owner, &names().create_task, [&coroutine])?
     };

@@ -96,7 +96,7 @@ async def test_ten_thousand_half_open_connections_harm_nobody(loop, connections,
         with capsys.disabled():
             print(f"\nonly {connections} of {WANTED} connections fit the limit of descriptors")
     Counting.alive = 0
-    server = await loop.create_server(Counting, "127.0.0.1", 0, backlog=200)
+    server = await loop.create_server(Counting, "127.0.0.1", 0, backlog=4096)
     address = server.sockets[0].getsockname()
     await answers(loop, address)  # what is made on first use is made
     before_descriptors, before_bytes = len(open_descriptors()), rss_bytes()

@@ -12,6 +12,10 @@ KINDS = {
     "tcp_streams": "TCP, streams",
     "tcp_pipelined": "TCP, Protocol, 16 messages in flight",
     "udp": "UDP, DatagramProtocol",
+    "unix_protocol": "Unix socket, Protocol",
+    "tls_protocol": "TLS, Protocol",
+    "tcp_one_write": "TCP, head and body joined, one write()",
+    "tcp_two_writes": "TCP, head and body, two write()s",
 }
 
 
@@ -51,9 +55,15 @@ class Cell:
         """Whether messages are datagrams, and connections sockets that send to the same server."""
         return self.kind == "udp"
 
+    @property
+    def secure(self) -> bool:
+        """Whether the load speaks TLS."""
+        return self.kind == "tls_protocol"
+
 
 CELLS = (
     *(Cell("tcp_protocol", *shape) for shape in product((64, 1024, 16384), (1, 10, 100, 1000))),
+    *(Cell("tcp_protocol", 100 * 1024, connections) for connections in (1, 100, 1000)),
     *(Cell("sock_calls", *shape) for shape in ((64, 1), (64, 100), (1024, 100), (16384, 100))),
     Cell("churn", 64, 50),
     *(Cell("tcp_buffered", *shape) for shape in ((64, 100), (16384, 100))),
@@ -63,6 +73,9 @@ CELLS = (
     ),
     Cell("tcp_pipelined", 64, 10, depth=16),
     *(Cell("udp", *shape) for shape in ((64, 1), (64, 100), (1024, 100), (16384, 10))),
+    *(Cell("unix_protocol", *shape) for shape in ((64, 1), (64, 100), (1024, 100), (16384, 100))),
+    *(Cell("tls_protocol", *shape) for shape in product((64, 1024, 16384), (10, 100))),
+    *(Cell(kind, 1024, 100) for kind in ("tcp_one_write", "tcp_two_writes")),
 )
 
 BY_NAME = {cell.name: cell for cell in CELLS}
@@ -79,5 +92,8 @@ QUICK_CELLS = frozenset(
         "sock_calls_1024B_100c",
         "churn_64B_50c",
         "udp_1024B_100c",
+        "unix_protocol_64B_100c",
+        "tls_protocol_1024B_100c",
+        "tcp_protocol_102400B_100c",
     }
 )

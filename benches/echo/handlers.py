@@ -6,6 +6,7 @@ from typing import cast
 
 READ_BYTES = 256 * 1024
 STREAM_LIMIT_BYTES = 1 << 20
+HEAD_BYTES = 128
 
 
 class Echo(asyncio.Protocol):
@@ -18,6 +19,23 @@ class Echo(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(data)
+
+
+class OneWrite(Echo):
+    """Answers with a head and a body, joined."""
+
+    def data_received(self, data: bytes) -> None:
+        head, body = data[:HEAD_BYTES], data[HEAD_BYTES:]
+        self.transport.write(head + body)
+
+
+class TwoWrites(Echo):
+    """Answers with a head and a body, each written by itself."""
+
+    def data_received(self, data: bytes) -> None:
+        head, body = data[:HEAD_BYTES], data[HEAD_BYTES:]
+        self.transport.write(head)
+        self.transport.write(body)
 
 
 class BufferedEcho(asyncio.BufferedProtocol):

@@ -1,4 +1,4 @@
-"""Builds the native programs of the echo rows: the load client, and the bare epoll server."""
+"""Builds the native programs of the echo rows: the load client (for TLS with OpenSSL), and the bare epoll server."""
 
 import hashlib
 import os
@@ -14,9 +14,11 @@ BUILD = ROOT / "target" / "benches"
 FLAGS = ("-std=c17", "-O2", "-Wall", "-Wextra")
 COMPILE_TIMEOUT_S = 60
 PROGRAMS = {
-    "echoload": ("echoload.c", "connection.c", "histogram.c"),
+    "echoload": ("echoload.c", "connection.c", "histogram.c", "secure_none.c"),
+    "echoload-tls": ("echoload.c", "connection.c", "histogram.c", "secure_openssl.c"),
     "epollserver": ("epollserver.c",),
 }
+LIBRARIES = {"echoload-tls": ("-lssl", "-lcrypto")}
 
 
 @cache
@@ -38,7 +40,7 @@ def program(name: str) -> str:
         BUILD.mkdir(parents=True, exist_ok=True)
         unfinished = binary.with_suffix(f".{os.getpid()}")
         sources = [str(SOURCES / file) for file in PROGRAMS[name]]
-        _compile([*compiler, "-o", str(unfinished), *sources])
+        _compile([*compiler, "-o", str(unfinished), *sources, *LIBRARIES.get(name, ())])
         unfinished.rename(binary)
     return str(binary)
 

@@ -1,19 +1,25 @@
 """The measured process of an echo row: ``python -m benches.echo.server LOOP KIND``.
 
-Prints ``READY port pid`` and serves until killed; LIFETIME_S ends one whose parent died.
+Prints ``READY address pid``, where the address is a port or the path of a Unix socket, and serves
+until killed; LIFETIME_S ends one whose parent died.
 """
 
 import asyncio
 import os
 import signal
 import socket
+import ssl
 import sys
+import tempfile
 from collections.abc import Awaitable
 
 from benches import loops
+from benches.contender import ROOT
 from benches.echo import handlers
 
 LIFETIME_S = 900
+CERTIFICATE = ROOT / "tests" / "support" / "localhost-cert.pem"
+KEY = ROOT / "tests" / "support" / "localhost-key.pem"
 BACKLOG = 4096
 RECEIVE_ROOM_BYTES = 1 << 20
 
@@ -44,6 +50,22 @@ def datagram_socket() -> socket.socket:
     return sock
 
 
+def unix_listener() -> socket.socket:
+    """Returns a non-blocking listening Unix socket in a new folder, which is left behind empty."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(os.path.join(tempfile.mkdtemp(prefix="antiphon-bench-"), "socket"))
+    sock.listen(BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+def server_context() -> ssl.SSLContext:
+    """Returns the TLS settings of a server: the interpreter's own, and the tests' certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE, KEY)
+    return context
+
+
 async def serve(kind: str) -> None:
     """Serves for ever.
 
@@ -51,13 +73,30 @@ async def serve(kind: str) -> None:
         kind: one of :data:`benches.echo.cells.KINDS`.
     """
     loop = asyncio.get_running_loop()
-    sock = datagram_socket() if kind == "udp" else listener()
-    port = sock.getsockname()[1]  # before a loop takes the descriptor, as rloop does
+    match kind:
+        case "udp":
+            sock = datagram_socket()
+        case "unix_protocol":
+            sock = unix_listener()
+        case _:
+            sock = listener()
+    name = sock.getsockname()  # before a loop takes the descriptor, as rloop does
+    address = name if isinstance(name, str) else name[1]
     server: object = None  # must live as long as this runs
     serving: Awaitable[None] = loop.create_future()
     match kind:
         case "tcp_protocol" | "tcp_pipelined" | "churn":
             server = await loop.create_server(handlers.Echo, sock=sock, backlog=BACKLOG)
+        case "tcp_one_write":
+            server = await loop.create_server(handlers.OneWrite, sock=sock, backlog=BACKLOG)
+        case "tcp_two_writes":
+            server = await loop.create_server(handlers.TwoWrites, sock=sock, backlog=BACKLOG)
+        case "unix_protocol":
+            server = await loop.create_unix_server(handlers.Echo, sock=sock, backlog=BACKLOG)
+        case "tls_protocol":
+            server = await loop.create_server(
+                handlers.Echo, sock=sock, backlog=BACKLOG, ssl=server_context()
+            )
         case "tcp_buffered":
             server = await loop.create_server(handlers.BufferedEcho, sock=sock, backlog=BACKLOG)
         case "tcp_streams":
@@ -73,7 +112,7 @@ async def serve(kind: str) -> None:
             serving = handlers.accept_and_echo(sock)
         case _:
             raise ValueError(f"no server is called {kind!r}")
-    print("READY", port, os.getpid(), flush=True)
+    print("READY", address, os.getpid(), flush=True)
     await serving
     del server
 

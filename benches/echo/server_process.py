@@ -24,6 +24,7 @@ START_TIMEOUT_S = 10
 END_TIMEOUT_S = 10
 CLIENT_GRACE_S = 20
 WARM_UP = ("-s", 1024, "-c", 4, "-w", 0.02, "-d", 0.05)
+WARM_UP_OPTIONS = {"udp": ("-u",), "tls_protocol": ("-t",)}
 
 
 class EchoServer:
@@ -41,7 +42,8 @@ class EchoServer:
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         """``prefix`` goes before the server's command (an instruction counter)."""
-        self._datagrams = kind == "udp"
+        self._warm_up = WARM_UP_OPTIONS.get(kind, ())
+        self._client = "echoload-tls" if kind == "tls_protocol" else "echoload"
         self._command = [*prefix, *server_command(contender, kind)]
         self._start_timeout_s = start_timeout_s
 
@@ -59,7 +61,7 @@ class EchoServer:
         )
         try:
             # The server's own pid: under a counter the child is the counter.
-            self._port, self._pid = self._wait_until_ready()
+            self._address, self._pid = self._wait_until_ready()
         except BaseException:
             self._process.kill()
             self._reap()
@@ -76,7 +78,7 @@ class EchoServer:
             os.kill(self._pid, signal.SIGKILL)
         self._reap()
 
-    def _wait_until_ready(self) -> tuple[int, int]:
+    def _wait_until_ready(self) -> tuple[str, int]:
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
@@ -84,7 +86,7 @@ class EchoServer:
         words = self._process.stdout.readline().split() if started else []
         if words[:1] != ["READY"]:
             raise MeasuredProcessError(f"the server did not start: {last_line(self.words())}")
-        return int(words[1]), int(words[2])
+        return words[1], int(words[2])
 
     def _reap(self) -> None:
         try:
@@ -115,7 +117,7 @@ class EchoServer:
             MeasuredProcessError: the client found a fault, or the server stalled; with the server's
             last words.
         """
-        command = [program("echoload"), "-p", str(self._port), "-P", str(self._pid)]
+        command = [program(self._client), "-a", self._address, "-P", str(self._pid)]
         try:
             return run_to_json([*command, *map(str, options)], seconds + CLIENT_GRACE_S)
         except MeasuredProcessError as error:
@@ -129,8 +131,7 @@ class EchoServer:
         the CPU per message) are gone. A server that lives longer than a moment is always in the
         second state, so that one is compared.
         """
-        options = [*WARM_UP, "-u"] if self._datagrams else WARM_UP
-        self.load(*options, seconds=0.1)
+        self.load(*WARM_UP, *self._warm_up, seconds=0.1)
 
     def measure(self, cell: Cell, warm_s: float, window_s: float) -> dict[str, float]:
         """Returns what the load client measured for one cell; raises as :meth:`load`."""
@@ -140,6 +141,13 @@ class EchoServer:
 
 def server_command(contender: Contender, kind: str) -> list[str]:
     """Returns the command of a contender's server; the floor's is the same for all streams."""
+    if contender.native and kind == "tls_protocol":
+        raise MeasuredProcessError("the bare server speaks no TLS")
+    if contender.native and kind == "unix_protocol":
+        return [
+            program("epollserver"),
+            os.path.join(tempfile.mkdtemp(prefix="antiphon-bench-"), "socket"),
+        ]
     if contender.native:
         return [program("epollserver"), *(["-u"] if kind == "udp" else [])]
     return contender.command("echo.server", contender.loop, kind)
@@ -150,6 +158,8 @@ def cell_options(cell: Cell) -> list[object]:
     options: list[object] = ["-s", cell.message_bytes, "-c", cell.connections, "-n", cell.depth]
     if cell.datagrams:
         return [*options, "-u"]
+    if cell.secure:
+        return [*options, "-t"]
     return [*options, "-x"] if cell.churn else options
 
 

@@ -20,8 +20,10 @@ def test_every_target_names_one_row() -> None:
 
 def test_the_protocol_matrix_has_a_target_in_every_cell() -> None:
     cells = {(c.message_bytes, c.connections) for c in CELLS if c.kind == "tcp_protocol"}
+    large = {(100 * 1024, count) for count in (1, 100, 1000)}
     wanted = {(size, count) for size in (64, 1024, 16384) for count in (1, 10, 100, 1000)}
-    assert cells == wanted
+    assert cells == wanted | large
+    assert all(BY_ROW[f"tcp_protocol_{size}B_{count}c"].gain == 1 for size, count in large)
     for size, count in wanted:
         assert BY_ROW[f"tcp_protocol_{size}B_{count}c"].gain == pytest.approx(1 / 0.8)
 

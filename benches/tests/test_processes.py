@@ -76,7 +76,18 @@ def test_rounds_are_interleaved_and_filled() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["tcp_buffered", "tcp_streams", "sock_calls", "tcp_pipelined", "udp"]
+    "kind",
+    [
+        "tcp_buffered",
+        "tcp_streams",
+        "sock_calls",
+        "tcp_pipelined",
+        "udp",
+        "unix_protocol",
+        "tcp_one_write",
+        "tcp_two_writes",
+        "tls_protocol",
+    ],
 )
 def test_every_server_echoes(kind: str) -> None:
     cell = Cell(kind, 1000, 3, depth=4)
@@ -85,7 +96,7 @@ def test_every_server_echoes(kind: str) -> None:
 
 
 def test_a_server_that_echoes_something_else_fails(lying_server: int) -> None:
-    command = [program("echoload"), "-p", str(lying_server), "-P", "1", "-s", "64", "-d", "5"]
+    command = [program("echoload"), "-a", str(lying_server), "-P", "1", "-s", "64", "-d", "5"]
     with pytest.raises(MeasuredProcessError, match="the echo differs from what was sent"):
         run_to_json(command, 20)
 

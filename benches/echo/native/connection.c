@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "clocks.h"
+#include "secure.h"
 
 enum { CONNECT_ATTEMPTS = 2000, CONNECT_PAUSE_US = 1000 };
 
@@ -35,20 +36,21 @@ static void start_message(struct connection *c, struct load *load, uint64_t now)
 
 void connection_open(struct connection *c, struct load *load) {
     memset(c, 0, sizeof *c);
-    c->fd = socket(AF_INET, (load->datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
+    c->fd = socket(load->server.any.sa_family, (load->datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
     if (c->fd < 0) fail("socket");
     int on = 1;
-    if (!load->datagrams) setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (!load->datagrams && load->server.any.sa_family == AF_INET) setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (load->churn) {
         /* Closing resets: thousands of connections a second would fill the port range with TIME_WAIT. */
         struct linger reset = { .l_onoff = 1, .l_linger = 0 };
         setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     }
-    for (int i = 0; connect(c->fd, (struct sockaddr *)&load->server, sizeof load->server); i++) {
+    for (int i = 0; connect(c->fd, &load->server.any, load->server_len); i++) {
         if (errno != EAGAIN && errno != ECONNREFUSED) fail("connect");
         if (i == CONNECT_ATTEMPTS) fail("connect, tried for two seconds");
         usleep(CONNECT_PAUSE_US);
     }
+    if (load->secure) c->tls = secure_open(c->fd);
     fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK);
     set_interest(c, load, EPOLL_CTL_ADD);
     for (int i = 0; i < load->depth; i++) start_message(c, load, now_ns());
@@ -60,7 +62,9 @@ void connection_writable(struct connection *c, struct load *load) {
     while (c->unsent_len && !full) {
         size_t offset = c->sent_len % load->message_bytes;
         size_t len = load->message_bytes - offset;
-        ssize_t n = send(c->fd, load->message + offset, len < c->unsent_len ? len : c->unsent_len, MSG_NOSIGNAL);
+        if (len > c->unsent_len) len = c->unsent_len;
+        const char *from = load->message + offset;
+        ssize_t n = c->tls ? secure_send(c->tls, from, len) : send(c->fd, from, len, MSG_NOSIGNAL);
         if (n < 0 && errno != EAGAIN) fail("send");
         full = n < 0;
         if (n > 0) {
@@ -99,7 +103,7 @@ static void finish_message(struct connection *c, struct load *load, uint64_t now
 void connection_readable(struct connection *c, struct load *load) {
     ssize_t n;
     do {
-        n = recv(c->fd, load->received, RECEIVE_BYTES, 0);
+        n = c->tls ? secure_recv(c->tls, load->received, RECEIVE_BYTES) : recv(c->fd, load->received, RECEIVE_BYTES, 0);
         if (n < 0 && errno == EAGAIN) break;
         if (n < 0) fail("recv");
         if (n == 0) {
@@ -112,10 +116,12 @@ void connection_readable(struct connection *c, struct load *load) {
         size_t finished = c->received_len / load->message_bytes - before;
         for (uint64_t now = now_ns(); finished; finished--) finish_message(c, load, now);
         if (load->churn && c->received_len >= load->message_bytes) {
+            if (c->tls) secure_close(c->tls);
             close(c->fd);
             connection_open(c, load);
             return;
         }
-    } while (n == RECEIVE_BYTES);
+        /* OpenSSL gives a record at a time. */
+    } while (n == RECEIVE_BYTES || c->tls);
     if (c->unsent_len) connection_writable(c, load);
 }

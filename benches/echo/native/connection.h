@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "histogram.h"
 
@@ -13,7 +15,13 @@ enum { MAX_DEPTH = 64, RECEIVE_BYTES = 1 << 18 };
 
 /* What all connections share. */
 struct load {
-    struct sockaddr_in server;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in internet;
+        struct sockaddr_un local;
+    } server;
+    socklen_t server_len;
+    bool secure; /* TLS */
     size_t message_bytes;
     int depth;
     bool churn; /* a connection per message */
@@ -28,6 +36,7 @@ struct load {
 
 struct connection {
     int fd;
+    void *tls; /* NULL: none */
     bool waits_for_writable;
     size_t sent_len;     /* bytes sent so far; modulo message_bytes the place in the message */
     size_t unsent_len;   /* bytes of started messages that are still to be sent */

@@ -1,9 +1,9 @@
 /* echoload: a closed-loop echo client, one thread on epoll, that also reads the server's CPU clock.
  *
- *   echoload -p PORT -P SERVER_PID -s BYTES -c CONNECTIONS -n DEPTH -w WARM_S -d MEASURED_S [-N MESSAGES] [-x | -u]
+ *   echoload -a PORT_OR_PATH -P SERVER_PID -s BYTES -c CONNECTIONS -n DEPTH -w WARM_S -d MEASURED_S [-N MESSAGES] [-x | -u] [-t]
  *
  * Each connection keeps DEPTH messages in flight for WARM_S + MEASURED_S seconds, or, with -N, until MESSAGES came back.
- * -x opens a connection per message, -u sends datagrams (a lost one is not sent again). Prints one JSON object: what the
+ * -x opens a connection per message, -u sends datagrams (a lost one is not sent again), -t speaks TLS. Prints one JSON object: what the
  * server's CPU clock, the wall and the messages did between the end of the warm-up and the end. Exit status 2 and a reason
  * on standard error where anything went wrong. */
 #define _GNU_SOURCE
@@ -23,7 +23,8 @@
 enum { MAX_EVENTS = 256, WAIT_MS = 20, GRACE_S = 15 };
 
 struct options {
-    int port, connections;
+    const char *address; /* a port of the loopback, or the path of a Unix socket */
+    int connections;
     pid_t server;
     double warm_s, measured_s;
     uint64_t message_limit; /* 0: none */
@@ -35,8 +36,8 @@ struct mark {
 
 static void parse(int argc, char **argv, struct options *options, struct load *load) {
     int option;
-    while ((option = getopt(argc, argv, "p:P:s:c:n:w:d:N:xu")) != -1) switch (option) {
-        case 'p': options->port = atoi(optarg); break;
+    while ((option = getopt(argc, argv, "a:P:s:c:n:w:d:N:xut")) != -1) switch (option) {
+        case 'a': options->address = optarg; break;
         case 'P': options->server = atoi(optarg); break;
         case 's': load->message_bytes = strtoul(optarg, NULL, 10); break;
         case 'c': options->connections = atoi(optarg); break;
@@ -46,9 +47,10 @@ static void parse(int argc, char **argv, struct options *options, struct load *l
         case 'N': options->message_limit = strtoull(optarg, NULL, 10); break;
         case 'x': load->churn = true; break;
         case 'u': load->datagrams = true; break;
+        case 't': load->secure = true; break;
         default: exit(1);
     }
-    bool sound = options->port > 0 && options->server > 0 && options->connections > 0 && load->message_bytes > 0 &&
+    bool sound = options->address && options->server > 0 && options->connections > 0 && load->message_bytes > 0 &&
                  load->depth > 0 && load->depth <= MAX_DEPTH && (!load->churn || (load->depth == 1 && !load->datagrams));
     if (!sound) fail("options are missing or out of range (see the head of echoload.c)");
 }
@@ -59,6 +61,20 @@ static struct mark take_mark(const struct options *options, const struct load *l
     return mark;
 }
 
+static void set_server(struct load *load, const char *address) {
+    if (*address == '/') {
+        load->server.local.sun_family = AF_UNIX;
+        load->server_len = sizeof load->server.local;
+        if (strlen(address) >= sizeof load->server.local.sun_path) fail("the path is too long");
+        strcpy(load->server.local.sun_path, address);
+        return;
+    }
+    load->server.internet.sin_family = AF_INET;
+    load->server.internet.sin_port = htons((uint16_t)atoi(address));
+    load->server.internet.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    load->server_len = sizeof load->server.internet;
+}
+
 static void prepare(struct load *load, const struct options *options) {
     signal(SIGPIPE, SIG_IGN);
     /* A stalled server must not hold the bench: SIGALRM ends this process. */
@@ -67,9 +83,7 @@ static void prepare(struct load *load, const struct options *options) {
     getrlimit(RLIMIT_NOFILE, &descriptors);
     descriptors.rlim_cur = descriptors.rlim_max;
     setrlimit(RLIMIT_NOFILE, &descriptors);
-    load->server.sin_family = AF_INET;
-    load->server.sin_port = htons((uint16_t)options->port);
-    load->server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    set_server(load, options->address);
     load->message = malloc(load->message_bytes);
     load->received = malloc(RECEIVE_BYTES);
     load->epoll = epoll_create1(EPOLL_CLOEXEC);

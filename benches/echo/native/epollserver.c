@@ -1,9 +1,9 @@
 /* epollserver: the floor of an echo server, bare epoll and system calls, no event loop and no interpreter.
  *
- *   epollserver [-u]
+ *   epollserver [-u | PATH]
  *
- * Prints "READY port pid" and serves a free loopback port until killed (or LIFETIME_S are over); -u echoes datagrams, many
- * per call. What it costs per message is the kernel's share of every other server here. It has no flow control: a client
+ * Prints "READY address pid" and serves a free loopback port, or a Unix socket at PATH, until killed (or LIFETIME_S are
+ * over); -u echoes datagrams, many per call. What it costs per message is the kernel's share of every other server here. It has no flow control: a client
  * that does not read what it is sent stops it, which the load client never does. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 enum { MAX_DATAGRAMS = 32, DATAGRAM_BYTES = 1 << 16, RECEIVE_ROOM_BYTES = 1 << 20 };
@@ -40,6 +41,19 @@ static int listen_on_loopback(int kind) {
     else require(!setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &room, sizeof room), "SO_RCVBUF");
     require(!getsockname(listener, (struct sockaddr *)&address, &len), "getsockname");
     printf("READY %d %d\n", ntohs(address.sin_port), getpid());
+    fflush(stdout);
+    return listener;
+}
+
+static int listen_at(const char *path) {
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    require(strlen(path) < sizeof address.sun_path, "the path's length");
+    strcpy(address.sun_path, path);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    require(listener >= 0, "socket");
+    require(!bind(listener, (struct sockaddr *)&address, sizeof address), "bind");
+    require(!listen(listener, BACKLOG), "listen");
+    printf("READY %s %d\n", path, getpid());
     fflush(stdout);
     return listener;
 }
@@ -97,7 +111,8 @@ int main(int argc, char **argv) {
     getrlimit(RLIMIT_NOFILE, &descriptors);
     descriptors.rlim_cur = descriptors.rlim_max;
     setrlimit(RLIMIT_NOFILE, &descriptors);
-    int epoll = epoll_create1(EPOLL_CLOEXEC), listener = listen_on_loopback(kind);
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    int listener = argc > 1 && *argv[1] == '/' ? listen_at(argv[1]) : listen_on_loopback(kind);
     require(epoll >= 0, "epoll_create1");
     watch(epoll, listener);
     for (;;) {

@@ -83,6 +83,15 @@ conformance() {
     note conformance "$(tail -n 1 "$log" | grep -E '[0-9]+ passed' || echo '1 error: no result')"
 }
 
+# installed_on RELEASE: what runs on antiphon's loop, once more with antiphon.install().
+installed_on() {
+    local release=$1
+    step "CPython $release: pytest, installed" env PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 600 \
+        ".venv-$release/bin/python" -m pytest --verbose --color=no -o cache_dir=".pytest_cache/$release" \
+        --numprocesses "${JOBS:-0}" --install --loop antiphon tests || true
+    note installed "$(result), on $release"
+}
+
 # switched_on RELEASE PYTHON-OF-ITS-ENVIRONMENT: the suite under each switch; one line of the summary each.
 switched_on() {
     local release=$1 python=$2 name setting arguments
@@ -124,7 +133,11 @@ while read -r release python <&3; do
 done 3<<<"$pythons" # not standard input, which the commands inside may read
 if [ $# -eq 0 ]; then
     # Of one release, if there is only one.
-    conformance $(printf '%s\n' "${tested[@]}" | sort -V | sed -n '1p;$p' | uniq)
+    ends=$(printf '%s\n' "${tested[@]}" | sort -V | sed -n '1p;$p' | uniq)
+    for release in $ends; do
+        [ ! -x ".venv-$release/bin/python" ] || installed_on "$release"
+    done
+    conformance $ends
     # On 3.13 where it is tested, else the last one.
     release=$(printf '%s\n' "${tested[@]}" | sort -V | sed -n '/^3[.]13$/{p;q};$p')
     [ ! -x ".venv-$release/bin/python" ] || switched_on "$release" ".venv-$release/bin/python"

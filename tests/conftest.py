@@ -58,6 +58,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "antiphon_lacks(reason): a difference that docs/differences.md tells; passing is a failure",
     )
+    config.addinivalue_line(
+        "markers", "installed_lacks(reason): the same, with antiphon.install() (`--install`)"
+    )
     for marker in switches.MARKERS:
         config.addinivalue_line("markers", marker)
 
@@ -75,6 +78,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         skips = lacks is not None and name == "asyncio" and lacks.kwargs["when"]
         marks = [pytest.mark.skip(reason=lacks.kwargs["reason"])] if skips else []
         differs = metafunc.definition.get_closest_marker("antiphon_lacks")
+        if differs is None and metafunc.config.getoption("--install"):
+            differs = metafunc.definition.get_closest_marker("installed_lacks")
         if differs is not None and name == "antiphon":
             marks.append(pytest.mark.xfail(reason=differs.kwargs["reason"], strict=True))
         parameters.append(pytest.param(name, marks=marks))

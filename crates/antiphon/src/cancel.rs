@@ -1,0 +1,39 @@
+//! Where cancellation arrives.
+
+use crate::Cancelled;
+use crate::runtime::Loop;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+/// Whether the running task has to be interrupted here and now; it is asked once for each interruption.
+#[inline]
+pub(crate) fn take_due() -> bool {
+    Loop::with_current(crate::task::Header::take_due).unwrap_or(false)
+}
+
+/// Awaits a future that is not antiphon's, and stops waiting when the task is cancelled: the future is dropped then.
+///
+/// ```
+/// use antiphon::{JoinError, cancellable, spawn, yield_now};
+///
+/// antiphon::run(async {
+///     let stuck = spawn(async { cancellable(std::future::pending::<()>()).await });
+///     yield_now().await.unwrap();
+///     stuck.cancel();
+///     assert!(matches!(stuck.await, Err(JoinError::Cancelled)));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
+///
+/// # Errors
+/// [`Cancelled`]. A value that is there is not lost: the next await fails then.
+pub async fn cancellable<F: Future>(future: F) -> Result<F::Output, Cancelled> {
+    let mut future = pin!(future);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Ok(value)),
+        Poll::Pending if take_due() => Poll::Ready(Err(Cancelled)),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}

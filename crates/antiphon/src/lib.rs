@@ -1,0 +1,86 @@
+//! asyncio's coroutines for Rust: an event loop whose tasks are cancelled by an error that they can handle.
+//!
+//! ```
+//! use antiphon::{Cancelled, GroupError, sleep, task_group};
+//! use std::time::Duration;
+//!
+//! antiphon::Runner::new().virtual_clock().run(async {
+//!     task_group(async |group| {
+//!         for n in 1..=3 {
+//!             group.spawn(async move {
+//!                 sleep(Duration::from_secs(n)).await?;
+//!                 Ok::<_, Cancelled>(n)
+//!             });
+//!         }
+//!         Ok::<_, Cancelled>(())
+//!     })
+//!     .await // waits for all of them
+//! })??;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | asyncio | here |
+//! |---|---|
+//! | `run`, `Runner` | [`run`], [`Runner`] |
+//! | `create_task`, `Task`, `current_task`, `all_tasks` | [`spawn`], [`Task`], [`current_task`], [`task_tree`] |
+//! | `CancelledError` | [`Cancelled`], by [`Failure`] in any error type |
+//! | `sleep`, `timeout`, `wait_for` | [`sleep`], [`Timeout`], [`timeout()`] |
+//! | `gather`, `wait`, `as_completed`, `shield` | [`gather`], [`gather_all`], [`wait`], [`as_completed`], [`shield`] |
+//! | `TaskGroup` | [`task_group`], [`TaskGroup`] |
+//! | `Lock`, `Event`, `Condition`, `Semaphore`, `Barrier` | [`Lock`], [`Event`], [`Condition`], [`Semaphore`], [`Barrier`] |
+//! | `Queue`, `PriorityQueue`, `LifoQueue` | [`Queue`], [`PriorityQueue`], [`LifoQueue`] |
+//! | `to_thread`, `run_coroutine_threadsafe`, `call_soon_threadsafe` | [`to_thread`], [`Remote`] |
+//! | generators, asynchronous generators | [`core`], re-exported |
+//!
+//! # Cancellation
+//! [`Task::cancel`] asks a task to stop. The await of antiphon's own that it waits at fails with [`Cancelled`]; the task cleans up,
+//! which may await, and passes the error on. Futures of others are told nothing; [`cancellable`] is where waiting for them
+//! ends. A future is never dropped to cancel it.
+//!
+//! # Tests
+//! [`Runner::virtual_clock`] lets years pass in milliseconds, [`Runner::shuffled`] runs ready tasks in an order that a seed decides.
+//!
+//! # Not there yet
+//! Sockets and streams, child processes, signals, and loops on several cores.
+
+#![forbid(unsafe_code)]
+
+mod cancel;
+mod collect;
+mod error;
+mod group;
+mod runner;
+mod runtime;
+mod sync;
+mod task;
+mod threads;
+mod time;
+mod timeout;
+mod wait_node;
+
+pub use antiphon_core as core;
+pub use antiphon_core::TimeoutState;
+/// Makes a `fn main` of an `async fn main`, run by [`run`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// #[antiphon::main]
+/// async fn main() -> Result<(), antiphon::Cancelled> {
+///     antiphon::sleep(Duration::from_millis(1)).await
+/// }
+/// ```
+pub use antiphon_macros::main;
+pub use cancel::cancellable;
+pub use collect::{AsCompleted, ReturnWhen, Waited, as_completed, gather, gather_all, shield, wait};
+pub use error::{Cancelled, Failure, JoinError, NoLoop, Panic, RunError};
+pub use group::{ChildError, ChildErrorKind, ChildFailed, GroupClosed, GroupError, TaskGroup, task_group};
+pub use runner::{Runner, run};
+pub use sync::{
+    Barrier, BarrierError, Condition, Event, LifoQueue, Lock, LockGuard, Permit, PriorityQueue, Queue,
+    QueueError, QueueOf, Semaphore, Storage, TryQueueError,
+};
+pub use task::{Task, TaskInfo, TaskRef, current_task, spawn, task_tree, try_spawn};
+pub use threads::{Remote, RemoteError, to_thread};
+pub use time::{Sleep, YieldNow, sleep, yield_now};
+pub use timeout::{Timeout, TimeoutError, timeout};

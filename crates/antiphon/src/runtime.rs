@@ -1,0 +1,265 @@
+//! One loop: the engine's core with tasks as what it queues.
+//!
+//! Invariant A1: the core is borrowed for single calls only, in which nothing of the user runs; so is the table of tasks.
+
+mod drive;
+mod table;
+
+pub(crate) use drive::run_main;
+pub(crate) use table::TaskKey;
+
+use crate::task::{Header, Runnable};
+use crate::{NoLoop, Panic};
+use antiphon_engine::{
+    BlockingPool, Clock, Core, Epoll, Inbox, Instant, Monotonic, PoolOptions, TimerKey, Virtual,
+};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+use table::Table;
+
+/// What a loop queues. It can cross threads: tasks are named by their keys.
+pub(crate) enum Work {
+    /// A step of a task.
+    Step(TaskKey),
+    /// Wake somebody who is not a task of this loop.
+    Wake(Waker),
+    /// Run a callback of this loop that waits in its table.
+    Local(TaskKey),
+    /// Run something that came from another thread.
+    Run(Box<dyn FnOnce() + Send>),
+}
+
+/// A callback that belongs to a loop's thread.
+pub(crate) type Callback = Rc<dyn Fn()>;
+
+/// One loop, owned by the thread that runs it.
+pub(crate) struct Loop {
+    core: RefCell<Core<Work, Epoll>>,
+    pub(crate) inbox: Arc<Inbox<Work>>,
+    clock: LoopClock,
+    tasks: RefCell<Table<Rc<dyn Runnable>>>,
+    callbacks: RefCell<Table<Callback>>,
+    current: RefCell<Option<Rc<dyn Runnable>>>,
+    /// The main future's task, which is not in the table.
+    main: RefCell<Option<Rc<dyn Runnable>>>,
+    pool: OnceCell<BlockingPool>,
+    /// Alive as long as there is a [`Remote`](crate::Remote).
+    pub(crate) remotes: Arc<()>,
+    next_number: Cell<u64>,
+}
+
+/// What time it is.
+#[derive(Clone, Debug)]
+pub(crate) enum LoopClock {
+    System,
+    Virtual(Arc<Virtual>),
+}
+
+thread_local! {
+    /// The loop that runs on this thread, as `asyncio.get_running_loop` has it; no state of a loop is in here.
+    static RUNNING: RefCell<Option<Rc<Loop>>> = const { RefCell::new(None) };
+}
+
+impl Loop {
+    pub(crate) fn new(clock: LoopClock) -> io::Result<Rc<Self>> {
+        let core = Core::new(Epoll::new()?)?;
+        Ok(Rc::new(Self {
+            inbox: Arc::clone(&core.inbox),
+            core: RefCell::new(core),
+            clock,
+            tasks: RefCell::new(Table::new()),
+            callbacks: RefCell::new(Table::new()),
+            current: RefCell::new(None),
+            main: RefCell::new(None),
+            pool: OnceCell::new(),
+            remotes: Arc::new(()),
+            next_number: Cell::new(1),
+        }))
+    }
+
+    /// The loop that runs on this thread.
+    pub(crate) fn running() -> Result<Rc<Self>, NoLoop> {
+        RUNNING.try_with(|running| running.borrow().clone()).ok().flatten().ok_or(NoLoop)
+    }
+
+    /// The task that runs on this thread.
+    #[inline]
+    pub(crate) fn current_task() -> Option<Rc<dyn Runnable>> {
+        RUNNING
+            .try_with(|running| running.borrow().as_ref().and_then(|own| own.current.borrow().clone()))
+            .ok()
+            .flatten()
+    }
+
+    /// Calls `f` with the running task's header; nothing of the user runs in it.
+    #[inline]
+    pub(crate) fn with_current<T>(f: impl FnOnce(&Header) -> T) -> Option<T> {
+        RUNNING
+            .try_with(|running| {
+                running
+                    .borrow()
+                    .as_ref()
+                    .and_then(|own| own.current.borrow().as_ref().map(|task| f(task.header())))
+            })
+            .ok()
+            .flatten()
+    }
+
+    /// Queues one more step of the running task, if `waker` is its own.
+    #[inline]
+    pub(crate) fn reschedule_current(waker: &Waker) -> bool {
+        RUNNING
+            .try_with(|running| {
+                let running = running.borrow();
+                let Some(own) = running.as_ref() else { return false };
+                let current = own.current.borrow();
+                let Some(task) = current.as_ref().filter(|task| task.header().has_waker(waker)) else {
+                    return false;
+                };
+                own.schedule(task.header());
+                true
+            })
+            .unwrap_or(false)
+    }
+
+    pub(crate) fn main_task(&self) -> Option<Rc<dyn Runnable>> {
+        self.main.borrow().clone()
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        match &self.clock {
+            LoopClock::System => Monotonic.now(),
+            LoopClock::Virtual(clock) => clock.now(),
+        }
+    }
+
+    /// Queues a step, unless one is queued.
+    #[inline]
+    pub(crate) fn schedule(&self, header: &Header) {
+        if !header.queued.replace(true) {
+            self.core.borrow_mut().ready.push(Work::Step(header.key.get()));
+        }
+    }
+
+    pub(crate) fn arm(&self, deadline: Instant, work: Work) -> TimerKey {
+        self.core.borrow_mut().timers.push(deadline, work)
+    }
+
+    /// Whether the timer was armed; its work is dropped.
+    pub(crate) fn disarm(&self, key: TimerKey) -> bool {
+        let work = self.core.borrow_mut().timers.cancel(key);
+        work.is_some() // dropped after the borrow: it may be a foreign waker
+    }
+
+    /// Arms a timer that runs `callback`; to be disarmed by [`disarm_callback`](Self::disarm_callback).
+    pub(crate) fn arm_callback(&self, deadline: Instant, callback: Callback) -> (TimerKey, TaskKey) {
+        let place = self.callbacks.borrow_mut().insert(callback);
+        (self.arm(deadline, Work::Local(place)), place)
+    }
+
+    pub(crate) fn disarm_callback(&self, (timer, place): (TimerKey, TaskKey)) {
+        self.disarm(timer);
+        let callback = self.callbacks.borrow_mut().remove(place);
+        drop(callback);
+    }
+
+    /// Takes a task in, and queues its first step.
+    pub(crate) fn adopt(&self, task: Rc<dyn Runnable>) {
+        let key = self.tasks.borrow_mut().insert(Rc::clone(&task));
+        task.header().key.set(key);
+        self.schedule(task.header());
+    }
+
+    pub(crate) fn next_number(&self) -> u64 {
+        let number = self.next_number.get();
+        self.next_number.set(number + 1);
+        number
+    }
+
+    pub(crate) fn all_tasks(&self) -> Vec<Rc<dyn Runnable>> {
+        self.tasks.borrow().iter().cloned().collect()
+    }
+
+    pub(crate) fn pool(&self) -> &BlockingPool {
+        self.pool.get_or_init(|| {
+            BlockingPool::new(PoolOptions { name: "antiphon".to_owned(), ..PoolOptions::default() })
+        })
+    }
+
+    /// Wakes whoever `waker` is, later and from the loop.
+    pub(crate) fn work_for(&self, waker: &Waker) -> Work {
+        match own_task(waker) {
+            Some(task) => Work::Step(task.header().key.get()),
+            None => Work::Wake(waker.clone()),
+        }
+    }
+
+    /// One step of a task.
+    fn step(&self, key: TaskKey) {
+        let Some(task) = self.tasks.borrow().get(key).cloned() else { return };
+        task.header().queued.set(false);
+        let outer = self.current.replace(Some(Rc::clone(&task)));
+        let waker = task.header().waker(&self.inbox);
+        let done = task.step(&mut Context::from_waker(waker));
+        drop(self.current.replace(outer));
+        if done {
+            let table = self.tasks.borrow_mut().remove(key);
+            drop(table);
+        }
+    }
+
+    /// Whether anything could wake a task while no timer is armed.
+    fn can_be_woken(&self) -> bool {
+        let core = self.core.borrow();
+        // A waker that somebody else holds may be used at any time, from any thread.
+        !core.inbox.is_empty_hint()
+            || !core.ready.is_empty()
+            || Arc::strong_count(&self.remotes) > 1
+            || self.tasks.borrow().iter().any(|task| task.header().is_watched())
+    }
+}
+
+/// The running task, if `waker` is its own.
+#[inline]
+pub(crate) fn own_task(waker: &Waker) -> Option<Rc<dyn Runnable>> {
+    Loop::current_task().filter(|task| task.header().has_waker(waker))
+}
+
+/// What foreign futures wake a task with, from any thread.
+pub(crate) struct TaskWaker {
+    pub(crate) key: TaskKey,
+    pub(crate) inbox: Arc<Inbox<Work>>,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Ok(own) = Loop::running()
+            && Arc::ptr_eq(&own.inbox, &self.inbox)
+        {
+            let task = own.tasks.borrow().get(self.key).cloned();
+            if let Some(task) = task {
+                own.schedule(task.header());
+            } else if self.key == TaskKey::MAIN
+                && let Some(main) = own.main.borrow().as_ref()
+            {
+                own.schedule(main.header());
+            }
+            return;
+        }
+        // A loop that has ended has no use for it.
+        let _ = self.inbox.push(Work::Step(self.key));
+    }
+}
+
+/// Runs `work`, and makes a value of a panic.
+pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
+    // What the work shares with others is theirs to judge: the panic is told to whoever joins.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(Panic::new)
+}

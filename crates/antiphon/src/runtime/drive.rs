@@ -1,0 +1,213 @@
+//! Running a loop until its main future is done, and what is left after it.
+
+use super::{Loop, LoopClock, RUNNING, Work, catch};
+use crate::task::{MainTask, Runnable};
+use crate::{Panic, RunError, Runner};
+use antiphon_engine::{Clock, Core, Epoll, Event, Host, Instant, run_once};
+use std::io;
+use std::panic::Location;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// A loop with its main future `F`, while it runs.
+struct Driving<'a, F: Future> {
+    own: Rc<Loop>,
+    main: Pin<&'a mut F>,
+    main_task: Rc<MainTask>,
+    outcome: Option<Result<F::Output, Panic>>,
+    /// Nothing can wake anybody.
+    stuck: bool,
+}
+
+/// Takes the thread's running loop back.
+struct Running;
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let own = RUNNING.with(|running| running.borrow_mut().take());
+        if let Some(own) = own {
+            own.close();
+        }
+    }
+}
+
+pub(crate) fn run_main<F: Future>(
+    runner: &Runner,
+    main: F,
+    location: &'static Location<'static>,
+) -> Result<F::Output, RunError> {
+    if Loop::running().is_ok() {
+        return Err(RunError::Nested);
+    }
+    let own = Loop::new(runner.clock.clone()).map_err(RunError::Driver)?;
+    RUNNING.with(|running| *running.borrow_mut() = Some(Rc::clone(&own)));
+    let _running = Running;
+
+    let main_task = MainTask::new(location);
+    let as_task: Rc<dyn Runnable> = Rc::<MainTask>::clone(&main_task);
+    *own.main.borrow_mut() = Some(as_task);
+    own.schedule(main_task.header());
+    let mut driving = Driving { own, main: pin!(main), main_task, outcome: None, stuck: false };
+    let mut shuffle = runner.seed.map(Shuffle::new);
+    driving.drive(&mut shuffle, |driving| driving.outcome.is_some())?;
+
+    // As asyncio.run does: whoever is left is cancelled, and has the time to clean up.
+    let left = driving.own.all_tasks();
+    for task in &left {
+        task.header().cancel(&driving.own);
+    }
+    drop(left);
+    driving.drive(&mut shuffle, |driving| driving.own.tasks.borrow().iter().next().is_none())?;
+    match driving.outcome.take() {
+        Some(Ok(output)) => Ok(output),
+        Some(Err(panic)) => panic.resume(),
+        None => Err(RunError::Deadlock { tasks: Vec::new() }),
+    }
+}
+
+impl<F: Future> Driving<'_, F> {
+    fn drive(&mut self, shuffle: &mut Option<Shuffle>, done: impl Fn(&Self) -> bool) -> Result<(), RunError> {
+        while !done(self) {
+            if let Some(shuffle) = shuffle {
+                shuffle.shuffle(&self.own);
+            }
+            run_once(self).map_err(RunError::Driver)?;
+            if self.stuck {
+                let tasks = crate::task::all_infos(&self.own, self.outcome.is_none());
+                return Err(RunError::Deadlock { tasks });
+            }
+        }
+        Ok(())
+    }
+
+    fn step_main(&mut self) {
+        if self.outcome.is_some() {
+            return;
+        }
+        let task: Rc<dyn Runnable> = Rc::<MainTask>::clone(&self.main_task);
+        task.header().queued.set(false);
+        let outer = self.own.current.replace(Some(Rc::clone(&task)));
+        let waker = task.header().waker(&self.own.inbox);
+        let main = self.main.as_mut();
+        self.outcome = match catch(|| main.poll(&mut Context::from_waker(waker))) {
+            Ok(Poll::Pending) => None,
+            Ok(Poll::Ready(output)) => Some(Ok(output)),
+            Err(panic) => Some(Err(panic)),
+        };
+        drop(self.own.current.replace(outer));
+    }
+}
+
+impl<F: Future> Host for Driving<'_, F> {
+    type Work = Work;
+    type Driver = Epoll;
+
+    fn core<R>(&mut self, f: impl FnOnce(&mut Core<Work, Epoll>) -> R) -> R {
+        f(&mut self.own.core.borrow_mut())
+    }
+
+    fn now(&mut self) -> Instant {
+        self.own.now()
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return self.own.core.borrow_mut().wait(timeout);
+        }
+        let no_timer = self.own.core.borrow().timers.is_empty();
+        if no_timer && !self.own.can_be_woken() && !self.main_task.header().is_watched() {
+            self.stuck = true;
+            return Ok(());
+        }
+        let LoopClock::Virtual(clock) = &self.own.clock else {
+            return self.own.core.borrow_mut().wait(timeout);
+        };
+        // Time jumps only when nothing else can happen: no other thread has a way in.
+        self.own.core.borrow_mut().wait(Some(Duration::ZERO))?;
+        if !self.own.core.borrow().events.is_empty() {
+            return Ok(());
+        }
+        let deadline = self.own.core.borrow_mut().timers.next_deadline();
+        match deadline {
+            Some(deadline) if !self.own.can_be_woken() && clock.advance_to(deadline) => Ok(()),
+            _ => self.own.core.borrow_mut().wait(Some(Duration::from_millis(1))),
+        }
+    }
+
+    fn dispatch(&mut self, _: Event) {
+        // No descriptors are registered beside the notifier, whose events the driver keeps for itself.
+    }
+
+    fn run(&mut self, work: Work) {
+        match work {
+            Work::Step(super::TaskKey::MAIN) => self.step_main(),
+            Work::Step(key) => self.own.step(key),
+            Work::Wake(waker) => waker.wake(),
+            Work::Run(run) => run(),
+            Work::Local(place) => {
+                let callback = self.own.callbacks.borrow_mut().remove(place);
+                if let Some(callback) = callback {
+                    callback();
+                }
+            }
+        }
+    }
+
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+impl Loop {
+    /// Ends it: what is queued is dropped, and nobody gets in any more.
+    fn close(&self) {
+        self.inbox.close();
+        let (ready, timers) = {
+            let mut core = self.core.borrow_mut();
+            let core = &mut *core;
+            core.inbox.drain_into(&mut core.ready);
+            (core.ready.take_all(), core.timers.take_all())
+        };
+        let tasks = self.all_tasks();
+        tasks.iter().for_each(|task| task.discard());
+        let table = std::mem::replace(&mut *self.tasks.borrow_mut(), super::Table::new());
+        let callbacks = std::mem::replace(&mut *self.callbacks.borrow_mut(), super::Table::new());
+        let main = self.main.borrow_mut().take();
+        drop((ready, timers, table, callbacks, main));
+        if let Some(pool) = self.pool.get() {
+            pool.shutdown(false);
+        }
+    }
+}
+
+/// Puts the ready items of a turn into an order that a seed decides.
+struct Shuffle {
+    state: u64,
+}
+
+impl Shuffle {
+    const fn new(seed: u64) -> Self {
+        Self { state: seed }
+    }
+
+    fn shuffle(&mut self, own: &Loop) {
+        let mut items = own.core.borrow_mut().ready.take_all();
+        for last in (1..items.len()).rev() {
+            let other = self.below(last + 1);
+            items.swap(last, other);
+        }
+        let mut core = own.core.borrow_mut();
+        items.into_iter().for_each(|item| core.ready.push(item));
+    }
+
+    /// splitmix64; the remainder's bias is far below what a test could see.
+    fn below(&mut self, bound: usize) -> usize {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+    }
+}

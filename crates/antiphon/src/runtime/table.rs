@@ -1,0 +1,84 @@
+//! Tasks and callbacks by key: a slab with generations.
+
+/// A place in a table, and which of its owners is meant.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+pub(crate) struct TaskKey {
+    index: u32,
+    generation: u32,
+}
+
+impl TaskKey {
+    /// The main future, which is in no table.
+    pub(crate) const MAIN: Self = Self { index: u32::MAX, generation: 0 };
+}
+
+pub(crate) struct Table<T> {
+    entries: Vec<Entry<T>>,
+    free: Vec<u32>,
+}
+
+struct Entry<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+impl<T> Table<T> {
+    pub(crate) const fn new() -> Self {
+        Self { entries: Vec::new(), free: Vec::new() }
+    }
+
+    /// # Panics
+    /// With 2^32 - 1 entries at once.
+    pub(crate) fn insert(&mut self, value: T) -> TaskKey {
+        if let Some(index) = self.free.pop() {
+            let entry = &mut self.entries[index as usize];
+            entry.value = Some(value);
+            return TaskKey { index, generation: entry.generation };
+        }
+        let index = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        assert!(index < u32::MAX, "more tasks than can be counted");
+        self.entries.push(Entry { generation: 0, value: Some(value) });
+        TaskKey { index, generation: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: TaskKey) -> Option<&T> {
+        self.entries
+            .get(key.index as usize)
+            .filter(|entry| entry.generation == key.generation)
+            .and_then(|entry| entry.value.as_ref())
+    }
+
+    pub(crate) fn remove(&mut self, key: TaskKey) -> Option<T> {
+        let entry = self.entries.get_mut(key.index as usize)?;
+        if entry.generation != key.generation {
+            return None;
+        }
+        let value = entry.value.take()?;
+        entry.generation = entry.generation.wrapping_add(1);
+        self.free.push(key.index);
+        Some(value)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().filter_map(|entry| entry.value.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_of_a_former_owner_finds_nothing() {
+        let mut table = Table::new();
+        let first = table.insert("first");
+        assert_eq!(table.remove(first), Some("first"));
+        let second = table.insert("second");
+        assert_eq!(second.index, first.index);
+        assert_eq!(table.get(first), None);
+        assert_eq!(table.remove(first), None);
+        assert_eq!(table.get(second), Some(&"second"));
+        assert_eq!(table.get(TaskKey::MAIN), None);
+    }
+}

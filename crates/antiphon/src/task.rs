@@ -1,0 +1,293 @@
+//! Tasks: futures that run by themselves, are joined for their outcome, and can be asked to stop.
+//!
+//! The rules of cancellation are [`antiphon_core::task`]'s: requests are counted, and the next await of antiphon's own that
+//! would wait fails with [`Cancelled`](crate::Cancelled). A task that waits for another hands the request on to it.
+
+mod cell;
+mod header;
+mod info;
+
+pub(crate) use cell::TaskCell;
+pub(crate) use header::{Header, MainTask, Runnable, Waiting};
+pub(crate) use info::all_infos;
+pub use info::{TaskInfo, task_tree};
+
+use crate::runtime::Loop;
+use crate::wait_node::WaitNode;
+use crate::{Failure, JoinError, NoLoop};
+use antiphon_core::Ended;
+use std::cell::RefCell;
+use std::fmt;
+use std::panic::Location;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// What a task's owner sees of it.
+pub(crate) trait Joinable<T, E>: Runnable {
+    fn outcome(&self) -> &RefCell<Option<Result<T, JoinError<E>>>>;
+}
+
+/// A task that was spawned: join it by awaiting it, or drop it to let it run on its own.
+///
+/// It ends with the `Result` of its future; an `Err` that [is a cancellation](Failure) means that the task was cancelled.
+///
+/// ```
+/// use antiphon::{Cancelled, JoinError, sleep, spawn};
+/// use std::time::Duration;
+///
+/// antiphon::run(async {
+///     let answer = spawn(async { Ok::<_, Cancelled>(42) });
+///     assert_eq!(answer.await.unwrap(), 42);
+///
+///     let mut endless = spawn(async {
+///         loop {
+///             sleep(Duration::from_secs(1)).await?;
+///         }
+///         #[allow(unreachable_code)]
+///         Ok::<(), Cancelled>(())
+///     });
+///     endless.cancel();
+///     assert!(matches!((&mut endless).await, Err(JoinError::Cancelled)));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
+///
+/// # Cancellation
+/// A task that is cancelled while it joins another cancels that one, and goes on waiting for its end;
+/// [`shield`](crate::shield) stops this.
+pub struct Task<T, E = crate::Cancelled> {
+    inner: Rc<dyn Joinable<T, E>>,
+    node: Option<WaitNode>,
+}
+
+/// Starts a task on the running loop. Its first step is made when the loop comes to it.
+///
+/// The future need not be `Send`: it never leaves this thread.
+///
+/// # Panics
+/// Outside of [`run`](crate::run); [`try_spawn`] says so instead.
+#[track_caller]
+pub fn spawn<T, E, F>(future: F) -> Task<T, E>
+where
+    T: 'static,
+    E: Failure + 'static,
+    F: Future<Output = Result<T, E>> + 'static,
+{
+    match try_spawn(future) {
+        Ok(task) => task,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// As [`spawn`].
+///
+/// # Errors
+/// [`NoLoop`]: no loop runs on this thread.
+#[track_caller]
+pub fn try_spawn<T, E, F>(future: F) -> Result<Task<T, E>, NoLoop>
+where
+    T: 'static,
+    E: Failure + 'static,
+    F: Future<Output = Result<T, E>> + 'static,
+{
+    let own = Loop::running()?;
+    let location = Location::caller();
+    let cell = Rc::new(TaskCell::new(Header::new(own.next_number(), location), future));
+    let runnable: Rc<dyn Runnable> = Rc::<TaskCell<F, T, E>>::clone(&cell);
+    own.adopt(runnable);
+    Ok(Task { inner: cell, node: None })
+}
+
+impl<T, E> Task<T, E> {
+    pub(crate) fn header(&self) -> &Header {
+        self.inner.header()
+    }
+
+    /// Asks the task to stop: the await that it waits at, or comes to, fails with [`Cancelled`](crate::Cancelled).
+    ///
+    /// Returns whether the task was asked; false if it is done.
+    pub fn cancel(&self) -> bool {
+        cancel(self.header())
+    }
+
+    /// Takes one request to stop back, as who handled it does. Returns how many are left; with none left, an interruption
+    /// that is still due is withdrawn.
+    pub fn uncancel(&self) -> u32 {
+        self.header().uncancel()
+    }
+
+    /// How many requests to stop were not taken back.
+    #[must_use]
+    pub fn cancelling(&self) -> u32 {
+        self.header().cancellation.get().requests()
+    }
+
+    /// Whether the task has ended.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.header().ended.get().is_some()
+    }
+
+    /// Whether the task was cancelled, and passed that on.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.header().ended.get() == Some(Ended::Cancelled)
+    }
+
+    /// The task's name: the given one, or `task-` and a number.
+    #[must_use]
+    pub fn name(&self) -> Rc<str> {
+        self.header().name()
+    }
+
+    /// Names the task.
+    pub fn set_name(&self, name: &str) {
+        self.header().set_name(name);
+    }
+
+    /// As [`set_name`](Self::set_name), for use right after [`spawn`].
+    pub fn named(self, name: &str) -> Self {
+        self.set_name(name);
+        self
+    }
+
+    /// The task without its type.
+    #[must_use]
+    pub fn as_ref(&self) -> TaskRef {
+        TaskRef { inner: Rc::clone(&self.inner).into_runnable() }
+    }
+
+    /// The outcome, if the task is done and nobody took it.
+    pub(crate) fn take_outcome(&self) -> Option<Result<T, JoinError<E>>> {
+        let ended = self.header().ended.get()?;
+        self.header().retrieve();
+        let outcome = self.inner.outcome().borrow_mut().take();
+        Some(outcome.unwrap_or(match ended {
+            Ended::Cancelled => Err(JoinError::Cancelled),
+            Ended::Returned | Ended::Raised => Err(JoinError::Taken),
+        }))
+    }
+}
+
+/// [`Task::cancel`], of any task.
+pub(crate) fn cancel(header: &Header) -> bool {
+    match Loop::running() {
+        Ok(own) => header.cancel(&own),
+        Err(NoLoop) => false, // the loop has ended, and so have its tasks
+    }
+}
+
+impl<T, E> Future for Task<T, E> {
+    type Output = Result<T, JoinError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(outcome) = self.take_outcome() {
+            return Poll::Ready(outcome);
+        }
+        if crate::cancel::take_due() {
+            // The request goes on to what the task waits for.
+            self.cancel();
+        }
+        crate::wait_node::set_waiting_for_task(self.header());
+        match &self.node {
+            Some(node) => node.renew(context.waker()),
+            None => {
+                let node = WaitNode::new(context.waker());
+                self.header().wake_when_done(node.clone());
+                self.node = Some(node);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl<T, E> fmt::Debug for Task<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("name", &self.name())
+            .field("done", &self.is_done())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Any task, to be named, asked to stop, and compared; see [`current_task`].
+#[derive(Clone)]
+pub struct TaskRef {
+    inner: Rc<dyn Runnable>,
+}
+
+/// The task that runs, the main one included.
+///
+/// ```
+/// use antiphon::{Cancelled, current_task, spawn};
+///
+/// antiphon::run(async {
+///     let name = spawn(async { Ok::<_, Cancelled>(current_task().unwrap().name()) }).named("worker");
+///     assert_eq!(&*name.await.unwrap(), "worker");
+/// })?;
+/// assert!(current_task().is_none());
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
+#[must_use]
+pub fn current_task() -> Option<TaskRef> {
+    Loop::current_task().map(|inner| TaskRef { inner })
+}
+
+impl TaskRef {
+    /// As [`Task::cancel`].
+    pub fn cancel(&self) -> bool {
+        cancel(self.inner.header())
+    }
+
+    /// As [`Task::uncancel`].
+    pub fn uncancel(&self) -> u32 {
+        self.inner.header().uncancel()
+    }
+
+    /// Somebody has asked for the outcome.
+    pub(crate) fn retrieve(&self) {
+        self.inner.header().retrieve();
+    }
+
+    pub(crate) fn panic(&self) -> Option<crate::Panic> {
+        self.inner.panic()
+    }
+
+    /// As [`Task::cancelling`].
+    #[must_use]
+    pub fn cancelling(&self) -> u32 {
+        self.inner.header().cancellation.get().requests()
+    }
+
+    /// As [`Task::is_done`].
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.inner.header().ended.get().is_some()
+    }
+
+    /// As [`Task::name`].
+    #[must_use]
+    pub fn name(&self) -> Rc<str> {
+        self.inner.header().name()
+    }
+
+    /// As [`Task::set_name`].
+    pub fn set_name(&self, name: &str) {
+        self.inner.header().set_name(name);
+    }
+}
+
+impl PartialEq for TaskRef {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.inner.header(), other.inner.header())
+    }
+}
+
+impl Eq for TaskRef {}
+
+impl fmt::Debug for TaskRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TaskRef").field(&self.name()).finish()
+    }
+}

@@ -1,0 +1,73 @@
+//! Tasks as data: who waits for what.
+
+use super::{Runnable, Waiting};
+use crate::runtime::{Loop, TaskKey};
+use std::fmt;
+use std::panic::Location;
+use std::rc::Rc;
+
+/// A task at one moment: its name, where it was spawned, and what it waits for.
+#[derive(Clone, Debug)]
+pub struct TaskInfo {
+    /// Its name.
+    pub name: String,
+    /// Where it was spawned.
+    pub location: &'static Location<'static>,
+    /// What it waits for, in words.
+    pub waits_for: String,
+    /// The place in the list of the task that it joins.
+    pub joins: Option<usize>,
+}
+
+impl fmt::Display for TaskInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}) waits for {}", self.name, self.location, self.waits_for)
+    }
+}
+
+/// All tasks of the running loop, the main one first: who waits for what.
+///
+/// ```
+/// use antiphon::{Cancelled, Event, spawn, task_tree, yield_now};
+/// use std::rc::Rc;
+///
+/// antiphon::run(async {
+///     let event = Rc::new(Event::new());
+///     let seen = Rc::clone(&event);
+///     let waiter = spawn(async move { seen.wait().await }).named("waiter");
+///     yield_now().await?;
+///     let tasks = task_tree();
+///     assert_eq!(tasks[1].name, "waiter");
+///     assert_eq!(tasks[1].waits_for, "an event");
+///     event.set();
+///     waiter.await
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn task_tree() -> Vec<TaskInfo> {
+    Loop::running().map(|own| all_infos(&own, true)).unwrap_or_default()
+}
+
+pub(crate) fn all_infos(own: &Loop, with_main: bool) -> Vec<TaskInfo> {
+    let mut tasks: Vec<Rc<dyn Runnable>> = Vec::new();
+    tasks.extend(own.main_task().filter(|_| with_main));
+    tasks.extend(own.all_tasks());
+    let place = |key: TaskKey| tasks.iter().position(|task| task.header().key.get() == key);
+    tasks
+        .iter()
+        .map(|task| {
+            let header = task.header();
+            let (waits_for, joins) = match header.waiting.get() {
+                Waiting::Unknown if header.queued.get() => ("its turn".to_owned(), None),
+                Waiting::Unknown => ("a future that is not antiphon's".to_owned(), None),
+                Waiting::For(what) => (what.to_owned(), None),
+                Waiting::Task(key) => match place(key) {
+                    Some(place) => (tasks[place].header().name().to_string(), Some(place)),
+                    None => ("a task that has ended".to_owned(), None),
+                },
+            };
+            TaskInfo { name: header.name().to_string(), location: header.location, waits_for, joins }
+        })
+        .collect()
+}

@@ -1,0 +1,121 @@
+//! One who waits: what antiphon's futures put into the lists of core's machines.
+
+use crate::runtime::Loop;
+use crate::runtime::own_task;
+use crate::task::{Header, Runnable, Waiting};
+use antiphon_core::Waiter;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum State {
+    Pending,
+    Woken,
+    Cancelled,
+}
+
+/// A name of one who waits; copies name the same one.
+#[derive(Clone)]
+pub(crate) struct WaitNode(Rc<Node>);
+
+struct Node {
+    state: Cell<State>,
+    who: RefCell<Who>,
+}
+
+/// Whom to wake.
+enum Who {
+    /// The task that awaits, without the detour of its waker.
+    Task(Rc<dyn Runnable>),
+    /// Whoever polls: a combinator with wakers of its own, or another runtime.
+    Foreign(Waker),
+    Nobody,
+}
+
+impl Who {
+    fn of(waker: &Waker) -> Self {
+        own_task(waker).map_or_else(|| Self::Foreign(waker.clone()), Self::Task)
+    }
+}
+
+impl WaitNode {
+    pub(crate) fn new(waker: &Waker) -> Self {
+        Self(Rc::new(Node { state: Cell::new(State::Pending), who: RefCell::new(Who::of(waker)) }))
+    }
+
+    /// Somebody polls again, perhaps with another waker.
+    pub(crate) fn renew(&self, waker: &Waker) {
+        let same = match &*self.0.who.borrow() {
+            Who::Task(task) => task.header().has_waker(waker),
+            Who::Foreign(own) => own.will_wake(waker),
+            Who::Nobody => false,
+        };
+        if !same {
+            let former = self.0.who.replace(Who::of(waker));
+            drop(former);
+        }
+    }
+
+    /// Wakes, unless it was woken or cancelled before.
+    pub(crate) fn wake(&self) {
+        if self.0.state.get() != State::Pending {
+            return;
+        }
+        self.0.state.set(State::Woken);
+        match self.0.who.replace(Who::Nobody) {
+            Who::Task(task) => {
+                if let Ok(own) = Loop::running() {
+                    own.schedule(task.header());
+                }
+            }
+            Who::Foreign(waker) => waker.wake(),
+            Who::Nobody => {}
+        }
+    }
+
+    /// It gives up before anybody woke it.
+    pub(crate) fn cancel(&self) {
+        if self.0.state.get() == State::Pending {
+            self.0.state.set(State::Cancelled);
+            let former = self.0.who.replace(Who::Nobody);
+            drop(former);
+        }
+    }
+
+    pub(crate) fn is_woken(&self) -> bool {
+        self.0.state.get() == State::Woken
+    }
+}
+
+impl std::fmt::Debug for WaitNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("WaitNode").field(&self.0.state.get()).finish()
+    }
+}
+
+impl PartialEq for WaitNode {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Waiter for WaitNode {
+    fn is_done(&self) -> bool {
+        self.0.state.get() != State::Pending
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.state.get() == State::Cancelled
+    }
+}
+
+/// Notes what the running task waits for.
+pub(crate) fn set_waiting(what: &'static str) {
+    Loop::with_current(|header| header.waiting.set(Waiting::For(what)));
+}
+
+/// Notes that the running task waits for another one.
+pub(crate) fn set_waiting_for_task(other: &Header) {
+    Loop::with_current(|header| header.waiting.set(Waiting::Task(other.key.get())));
+}

@@ -1,10 +1,11 @@
 //! `bytes` that the kernel fills in place: for large reads, where copying out of a buffer costs more than making room.
 //!
 //! Room is made for as much as is expected and given back for what did not come; the allocator shrinks a block in place.
-//! Blocks of 128 KiB and more are another matter: glibc maps and unmaps each of them until the first one as large was
-//! freed whole ([`raise_mapping_threshold`]).
+//! glibc maps and unmaps each block of 128 KiB and more, and gives the top of its heap back whenever that much of it is
+//! free, until the first block as large was freed whole ([`raise_thresholds`]): then bursts of large reads cost no page
+//! faults any more.
 //!
-//! Source: `_PyBytes_Resize` in the C API's "Bytes Objects"; mallopt(3), M_MMAP_THRESHOLD.
+//! Source: `_PyBytes_Resize` in the C API's "Bytes Objects"; mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD.
 
 use std::ffi::c_int;
 use std::sync::Once;
@@ -27,9 +28,7 @@ pub struct Room {
 impl Room {
     /// Room for `len` bytes.
     pub fn new(len: usize) -> Result<Self> {
-        if len >= MAPPED {
-            raise_mapping_threshold();
-        }
+        raise_thresholds();
         // SAFETY: F1; without a source the bytes are uninitialised, and nobody sees them until they are written.
         let object =
             unsafe { Owned::from_new(ffi::PyBytes_FromStringAndSize(std::ptr::null(), len as isize))? };
@@ -57,11 +56,9 @@ impl Room {
     }
 }
 
-/// From here on glibc maps a block of its own, by default.
-const MAPPED: usize = 96 * 1024;
-
-/// Frees one large block, so that glibc serves blocks up to that size from its heap from now on.
-fn raise_mapping_threshold() {
+/// Frees one large block: glibc serves blocks up to that size from its heap from now on, and keeps twice as much free at
+/// the heap's top.
+fn raise_thresholds() {
     static ONCE: Once = Once::new();
     const LARGEST: usize = 1 << 20;
     ONCE.call_once(|| {

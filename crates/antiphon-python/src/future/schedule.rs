@@ -140,11 +140,15 @@ impl FutureObject {
         removed.is_some()
     }
 
-    /// The future's turn: everybody who waited for it is called, in order.
+    /// The future's turn: everybody who waited for it is called, in order. One that is still pending comes from the timer
+    /// heap: its time has come, and it ends with `None`.
     ///
     /// # Errors
     /// `KeyboardInterrupt` and `SystemExit`; the others are called in the next turn then.
     pub fn run_callbacks(&self, owner: &Instance<EventLoop>) -> Result<()> {
+        if !self.state().is_done() {
+            return self.finish(Owned::none());
+        }
         while let Some(callback) = self.inner.with(|inner| inner.callbacks.pop()) {
             if let Err(raised) = self.run_callback(owner, callback) {
                 if self.inner.with(|inner| !inner.callbacks.is_empty()) {

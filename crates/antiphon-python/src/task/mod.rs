@@ -25,6 +25,7 @@
 //! | [`cancel`] | `cancel` and its kin, by [`antiphon_core::task`]'s rules |
 //! | [`current`] | which task runs now, for everybody who asks asyncio |
 //! | [`registry`] | which tasks there are |
+//! | [`sleep`] | `sleep` |
 //! | [`life`] | allocation, the free list, the collector, reports |
 //! | [`methods`] | what Python sees |
 //!
@@ -37,6 +38,7 @@ pub mod eager;
 pub mod life;
 pub mod methods;
 pub mod registry;
+pub mod sleep;
 pub mod step;
 pub mod wake;
 pub mod yielded;
@@ -177,5 +179,6 @@ pub fn load(module: &Owned) -> Result<()> {
     }
     current::load()?;
     registry::load(module)?;
+    sleep::load(module)?;
     crate::add_type(module, c"Task", task_type())
 }

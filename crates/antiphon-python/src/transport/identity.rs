@@ -8,7 +8,8 @@
 //!
 //! A number that another part of the loop is given while the table still has a transport for it was lost by that transport,
 //! which is *evicted*: it ends with `EBADF`, and leaves the number open, since it is another's by now. What the loop never
-//! hears of (a file that the program opens and uses by itself) it learns when it next asks the kernel of that number.
+//! hears of (a file that the program opens and uses by itself) it learns when it next asks the kernel of that number; what a
+//! transport writes until then goes there, as asyncio's would: asking before each write would cost a system call.
 
 use std::io;
 use std::os::fd::RawFd;

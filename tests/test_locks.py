@@ -1,6 +1,8 @@
 """`Lock`, `Semaphore`, `Event`, `Condition`, `Barrier`: turns, cancellation races, subclasses, private names."""
 
 import asyncio
+import contextlib
+import functools
 import gc
 import inspect
 import sys
@@ -638,3 +640,56 @@ async def test_nothing_is_kept_alive(aio, loop):
     del condition, event, barrier, lock, semaphore, waits, coroutine, thing
     gc.collect()
     assert [reference() for reference in references] == [None] * 5
+
+
+async def test_the_methods_of_async_with_are_methods(aio, loop):
+    """However the interpreter reaches them, and however often they are called."""
+    locks = acquirables(aio)
+    while locks:
+        lock = locks.pop()
+        enter, leave = lock.__aenter__, lock.__aexit__
+        with pytest.raises(TypeError, match="can't be used in 'await'|can't be awaited"):
+            await enter
+        for _ in range(2):
+            entering = enter()
+            assert not lock.locked()
+            assert await entering is None and lock.locked()
+            leaving = leave(None, None, None)
+            assert lock.locked()
+            assert await leaving is None and not lock.locked()
+        partial = functools.partial(lock.__aenter__)
+        for _ in range(2):
+            assert await partial() is None
+            lock.release()
+        kind = type(lock)
+        await kind.__aenter__(lock)
+        await kind.__aexit__(lock, None, None, None)
+        with pytest.raises((TypeError, AttributeError)):
+            await kind.__aenter__(3)
+        async with contextlib.AsyncExitStack() as stack:
+            assert await stack.enter_async_context(lock) is None and lock.locked()
+        assert not lock.locked()
+        lock.method = lock.__aenter__
+        reference = weakref.ref(lock)
+        del lock, enter, leave, entering, leaving, partial, stack
+        gc.collect()
+        assert reference() is None
+        await turns(1)
+
+
+async def test_methods_of_async_with_that_a_subclass_has(aio, loop):
+    class Lock(aio.Lock):
+        async def __aenter__(self):
+            await super().__aenter__()
+            return "entered"
+
+    async with Lock() as given:
+        assert given == "entered"
+
+
+async def test_a_block_that_was_called_and_never_awaited(aio, loop, audit):
+    lock = aio.Lock()
+    lock.__aenter__()
+    gc.collect()
+    audit.take_warning(RuntimeWarning, r"coroutine '\w+\.__aenter__' was never awaited")
+    assert not lock.locked()

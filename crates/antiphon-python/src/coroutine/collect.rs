@@ -28,7 +28,10 @@ pub(super) unsafe extern "C" fn traverse<O: Operation>(
             return status;
         }
         let visitor = Visitor::new(visit, arg);
-        this.operation.peek(|operation| operation.traverse(visitor)).unwrap_or(0)
+        match visitor.all(&this.bound_to) {
+            0 => this.operation.peek(|operation| operation.traverse(visitor)).unwrap_or(0),
+            status => status,
+        }
     }
 }
 
@@ -44,7 +47,7 @@ pub(super) unsafe extern "C" fn clear<O: Operation>(object: *mut ffi::PyObject) 
 pub(super) unsafe extern "C" fn finalize<O: Operation>(object: *mut ffi::PyObject) {
     // SAFETY: F2.
     let this = unsafe { Instance::<Coroutine<O>>::from_ptr(object) };
-    if this.is_finished() {
+    if this.is_finished() || this.is_withheld() {
         return;
     }
     // Finalizers run wherever the last reference goes; an exception that is on its way there must stay.
@@ -83,9 +86,8 @@ pub fn warn_never_awaited(qualified_name: &Owned) -> Result<()> {
 pub(super) unsafe extern "C" fn dealloc<O: Operation>(object: *mut ffi::PyObject) {
     // SAFETY: the object is unreachable, unless the finalizer, which needs it tracked, makes it reachable again.
     unsafe {
-        if !Instance::<Coroutine<O>>::from_ptr(object).is_finished()
-            && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
-        {
+        let this = Instance::<Coroutine<O>>::from_ptr(object);
+        if !this.is_finished() && !this.is_withheld() && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
             return;
         }
         ffi::PyObject_GC_UnTrack(object.cast());

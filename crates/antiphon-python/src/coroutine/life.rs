@@ -1,5 +1,7 @@
 //! `Coroutine`: the phases of a native coroutine and the ways between them.
 
+use std::mem::offset_of;
+
 use pyo3::ffi;
 
 use super::{Operation, Resume, Step};
@@ -11,6 +13,10 @@ use crate::ffi::{Instance, Owned, Payload, Raised, Result};
 pub struct Coroutine<O> {
     qualified_name: &'static str,
     pub(super) operation: StepCell<O>,
+    /// Set where looking up a special method makes the coroutine: see [`super::special`].
+    call: Option<ffi::vectorcallfunc>,
+    /// The object that the special method belongs to.
+    pub(super) bound_to: Option<Owned>,
 }
 
 impl<O: Operation> Payload for Coroutine<O> {
@@ -26,7 +32,25 @@ impl<O: Operation> Payload for Coroutine<O> {
 /// Makes a coroutine of `operation`. `qualified_name` is what the `async def` would be called: `Lock.acquire`.
 #[inline]
 pub fn make<O: Operation>(qualified_name: &'static str, operation: O) -> Result {
-    O::class().create(Coroutine { qualified_name, operation: StepCell::new(operation) })
+    let operation = StepCell::new(operation);
+    O::class().create(Coroutine { qualified_name, operation, call: None, bound_to: None })
+}
+
+/// The same, of `object`'s special method, to be called by `call` before it can be awaited.
+#[inline]
+pub(super) fn make_bound<O: Operation>(
+    qualified_name: &'static str,
+    operation: O,
+    object: Owned,
+    call: ffi::vectorcallfunc,
+) -> Result {
+    let operation = StepCell::withheld(operation);
+    O::class().create(Coroutine { qualified_name, operation, call: Some(call), bound_to: Some(object) })
+}
+
+impl<O: Operation> Coroutine<O> {
+    /// Where instances of its type keep the function that calls them.
+    pub(super) const CALL_OFFSET: usize = Instance::<Self>::PAYLOAD_OFFSET + offset_of!(Self, call);
 }
 
 impl<O: Operation> Instance<Coroutine<O>> {
@@ -40,6 +64,7 @@ impl<O: Operation> Instance<Coroutine<O>> {
         let (phase, mut operation) = match self.operation.take() {
             Ok(taken) => taken,
             Err(Phase::Finished) => return Err(runtime_error("cannot reuse already awaited coroutine")),
+            Err(Phase::Withheld) => return Err(not_called()),
             Err(_) => return Err(value_error("coroutine already executing")),
         };
         if phase == Phase::Created {
@@ -103,6 +128,26 @@ impl<O: Operation> Instance<Coroutine<O>> {
         self.operation.phase() == Phase::Created
     }
 
+    /// Whether it has to be called before it can be awaited.
+    pub fn is_withheld(&self) -> bool {
+        self.operation.phase() == Phase::Withheld
+    }
+
+    /// Takes the call that lets it be awaited; whether it needed one.
+    pub(super) fn set_callable_off(&self) -> bool {
+        self.operation.release()
+    }
+
+    /// The object whose special method made it.
+    pub(super) fn bound_to(&self) -> Option<&Owned> {
+        self.bound_to.as_ref()
+    }
+
+    /// As [`Self::qualified_name`].
+    pub(super) fn static_name(&self) -> &'static str {
+        self.qualified_name
+    }
+
     /// Whether somebody awaits it: it yielded and has not ended.
     pub fn is_suspended(&self) -> bool {
         self.operation.phase() == Phase::Suspended
@@ -117,4 +162,10 @@ impl<O: Operation> Instance<Coroutine<O>> {
     pub fn name(&self) -> Result {
         Owned::str(self.qualified_name.rsplit('.').next().unwrap_or(self.qualified_name))
     }
+}
+
+/// For who awaits a method instead of calling it.
+#[cold]
+pub(super) fn not_called() -> Raised {
+    type_error("object builtin_function_or_method can't be used in 'await' expression")
 }

@@ -23,6 +23,7 @@
 //! | [`collect`] | its end: the cycle collector, "never awaited", suspended ones closed |
 //! | [`class`] | an operation's type object, and memory at rest |
 //! | [`exceptions`] | `StopIteration` for a result, the exception that `throw` is given |
+//! | [`special`] | `__aenter__` and `__aexit__` without bound methods, until 3.13 |
 //! | [`delegate`] | `await` of any Python awaitable, for operations that call back into Python |
 //!
 //! Source: PEP 342, PEP 380, PEP 492; CPython Objects/genobject.c.
@@ -33,6 +34,8 @@ mod delegate;
 pub mod exceptions;
 mod life;
 mod protocol;
+#[cfg_attr(Py_3_14, allow(dead_code, reason = "`async with` calls plain methods there"))]
+pub mod special;
 
 use std::ffi::{CStr, c_int};
 
@@ -43,7 +46,7 @@ use crate::ffi::{Owned, Result};
 pub use class::Class;
 pub use delegate::Delegate;
 pub use life::make;
-pub use protocol::load;
+pub use protocol::{load, load_special};
 
 /// How an operation is resumed.
 pub enum Resume<'a> {

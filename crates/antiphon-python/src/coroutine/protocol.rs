@@ -9,7 +9,7 @@ use pyo3::ffi;
 
 use super::collect;
 use super::exceptions::{exception_given, stop_iteration};
-use super::life::Coroutine;
+use super::life::{Coroutine, not_called};
 use super::{Operation, Resume, Step};
 use crate::ffi::raise::runtime_error;
 use crate::ffi::{Args, HeapType, Instance, Owned, Raised, Result, call_method, guard, guard_int};
@@ -28,6 +28,9 @@ unsafe extern "C" fn await_slot<O: Operation>(this: *mut ffi::PyObject) -> *mut 
     guard(|| {
         // SAFETY: F2.
         let this = unsafe { This::<O>::from_ptr(this) };
+        if this.is_withheld() {
+            return Err(not_called());
+        }
         if this.is_suspended() || this.is_running() {
             return Err(runtime_error("coroutine is being awaited already"));
         }
@@ -170,6 +173,15 @@ fn last_part(dotted: &'static CStr) -> &'static CStr {
 
 /// Makes the type of an operation's coroutines, adds it to the module, and has it counted among the coroutines.
 pub fn load<O: Operation>(module: &Owned) -> Result<()> {
+    load_with::<O>(module, false)
+}
+
+/// The same for an operation of special methods ([`super::special`]).
+pub fn load_special<O: Operation>(module: &Owned) -> Result<()> {
+    load_with::<O>(module, true)
+}
+
+fn load_with<O: Operation>(module: &Owned, called: bool) -> Result<()> {
     if O::class().type_object().is_null() {
         let made = HeapType::new(O::TYPE_NAME, This::<O>::SIZE)
             .collected()
@@ -191,8 +203,9 @@ pub fn load<O: Operation>(module: &Owned) -> Result<()> {
             .attribute(c"__name__", get_name::<O>, None, c"The method that made it.")
             .attribute(c"__qualname__", get_qualified_name::<O>, None, c"The class and method that made it.")
             .attribute(c"cr_running", get_running::<O>, None, c"Whether a step is under way.")
-            .attribute(c"cr_suspended", get_suspended::<O>, None, c"Whether it waits.")
-            .build(None, This::<O>::PAYLOAD_OFFSET)?;
+            .attribute(c"cr_suspended", get_suspended::<O>, None, c"Whether it waits.");
+        let made = if called { made.called_through(Coroutine::<O>::CALL_OFFSET) } else { made };
+        let made = made.build(None, This::<O>::PAYLOAD_OFFSET)?;
         O::class().set_type(made);
         // SAFETY: a type object is an object.
         let class = unsafe { Owned::from_borrowed(made.cast()) };

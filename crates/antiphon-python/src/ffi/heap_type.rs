@@ -160,6 +160,13 @@ impl HeapType {
         self.offset_member(c"__weaklistoffset__", offset)
     }
 
+    /// Instances are called through the function that is kept `offset` bytes into them (PEP 590).
+    pub fn called_through(mut self, offset: usize) -> Self {
+        self.flags |= ffi::Py_TPFLAGS_HAVE_VECTORCALL;
+        self.offset_member(c"__vectorcalloffset__", offset)
+            .slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void)
+    }
+
     /// Instances have a `__dict__`, kept `offset` bytes into them.
     pub fn dictionary(self, offset: usize) -> Self {
         self.offset_member(c"__dictoffset__", offset)

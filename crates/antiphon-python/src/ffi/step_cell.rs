@@ -20,10 +20,12 @@ pub enum Phase {
     Suspended = 2,
     /// It is no more.
     Finished = 3,
+    /// It is there, and nobody may have it yet.
+    Withheld = 4,
 }
 
 /// The cell. Its phase says who may touch the value: in [`Phase::Running`] the one holder of a [`Lent`], in
-/// [`Phase::Finished`] nobody, else who takes it.
+/// [`Phase::Finished`] and [`Phase::Withheld`] nobody, else who takes it.
 pub struct StepCell<T> {
     phase: AtomicU8,
     value: UnsafeCell<MaybeUninit<T>>,
@@ -38,6 +40,20 @@ impl<T> StepCell<T> {
         Self { phase: AtomicU8::new(Phase::Created as u8), value: UnsafeCell::new(MaybeUninit::new(value)) }
     }
 
+    /// A cell whose value nobody may have before it is released.
+    pub fn withheld(value: T) -> Self {
+        let cell = Self::new(value);
+        cell.phase.store(Phase::Withheld as u8, Ordering::Relaxed);
+        cell
+    }
+
+    /// Lets the value be had; whether it was withheld until now.
+    #[inline(always)]
+    pub fn release(&self) -> bool {
+        let (withheld, created) = (Phase::Withheld as u8, Phase::Created as u8);
+        self.phase.compare_exchange(withheld, created, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// The phase.
     #[inline(always)]
     pub fn phase(&self) -> Phase {
@@ -45,7 +61,8 @@ impl<T> StepCell<T> {
             0 => Phase::Created,
             1 => Phase::Running,
             2 => Phase::Suspended,
-            _ => Phase::Finished,
+            3 => Phase::Finished,
+            _ => Phase::Withheld,
         }
     }
 
@@ -72,8 +89,10 @@ impl<T> StepCell<T> {
     /// Looks at the value if nobody has it; for the collector, during whose run nobody takes it.
     pub fn peek<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
         match self.phase() {
-            // SAFETY: the value is there, and nobody has it.
-            Phase::Created | Phase::Suspended => Some(f(unsafe { (*self.value.get()).assume_init_ref() })),
+            Phase::Created | Phase::Suspended | Phase::Withheld => {
+                // SAFETY: the value is there, and nobody has it.
+                Some(f(unsafe { (*self.value.get()).assume_init_ref() }))
+            }
             Phase::Running | Phase::Finished => None,
         }
     }
@@ -81,6 +100,7 @@ impl<T> StepCell<T> {
 
 impl<T> Drop for StepCell<T> {
     fn drop(&mut self) {
+        self.release();
         if let Ok((_, lent)) = self.take() {
             drop(lent);
         }

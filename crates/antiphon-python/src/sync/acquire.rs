@@ -1,8 +1,9 @@
-//! `acquire()` of locks and semaphores: at once if it can be, else one future.
+//! `acquire()` and `async with` of locks and semaphores: at once if it can be, else one future.
 
 use std::ffi::{CStr, c_int};
 
-use crate::coroutine::{Class, Operation, Resume, Step};
+use crate::coroutine::special::Special;
+use crate::coroutine::{self, Class, Operation, Resume, Step};
 use crate::ffi::instance::Typed;
 use crate::ffi::visitor::Visitor;
 use crate::ffi::{Owned, Result};
@@ -12,12 +13,19 @@ use super::bound::Bound;
 use super::object::Object;
 use super::waiter::{self, Waiter};
 
+/// The dotted name of a type of coroutines, and its place.
+pub type CoroutineType = (&'static CStr, &'static Class);
+
 /// What can be acquired.
 pub trait Acquirable: Object + 'static {
-    /// The dotted name of the coroutines' type.
-    const COROUTINE: &'static CStr;
-    /// Their type object.
-    fn coroutine_class() -> &'static Class;
+    /// The type of `acquire()`'s coroutines.
+    const ACQUIRE: CoroutineType;
+    /// The type of `__aenter__()`'s.
+    const ENTER: CoroutineType;
+    /// The type of `__aexit__()`'s.
+    const EXIT: CoroutineType;
+    /// The object as one of these, unless its class is a subclass of Python's.
+    fn cast(object: &Owned) -> Option<Typed<Self>>;
     /// Its loop.
     fn bound(&self) -> &Bound;
     /// Takes it if that can be done at once.
@@ -28,6 +36,11 @@ pub trait Acquirable: Object + 'static {
     fn resume(&self, waiter: &Waiter);
     /// A waiter gives up.
     fn abandon(&self, waiter: &Waiter);
+    /// `release()`
+    ///
+    /// # Errors
+    /// If nobody has it.
+    fn give_back(&self) -> Result<()>;
 }
 
 /// An acquisition under way.
@@ -78,35 +91,94 @@ impl<T: Acquirable> Acquire<T> {
     }
 }
 
-/// The body of `acquire()`, which returns true, and of `__aenter__()`, which returns nothing.
-pub struct AcquireOperation<T: Acquirable> {
-    acquire: Acquire<T>,
-    entering: bool,
-}
+/// The body of `acquire()`.
+pub struct AcquireOperation<T: Acquirable>(Acquire<T>);
 
 impl<T: Acquirable> AcquireOperation<T> {
-    /// `entering`: for `async with`.
-    pub fn new(object: Typed<T>, entering: bool) -> Self {
-        Self { acquire: Acquire::new(object), entering }
+    /// To be stepped.
+    pub fn new(object: Typed<T>) -> Self {
+        Self(Acquire::new(object))
     }
 }
 
 impl<T: Acquirable> Operation for AcquireOperation<T> {
-    const TYPE_NAME: &'static CStr = T::COROUTINE;
+    const TYPE_NAME: &'static CStr = T::ACQUIRE.0;
 
     fn class() -> &'static Class {
-        T::coroutine_class()
+        T::ACQUIRE.1
     }
 
     #[inline]
     fn step(&mut self, resume: Resume<'_>) -> Result<Step> {
-        match self.acquire.step(resume)? {
-            Step::Returned(_) if self.entering => Ok(Step::Returned(Owned::none())),
+        self.0.step(resume)
+    }
+
+    fn traverse(&self, visitor: Visitor) -> c_int {
+        self.0.traverse(visitor)
+    }
+}
+
+/// The body of `__aenter__()`: it gives nothing.
+pub struct EnterOperation<T: Acquirable>(Acquire<T>);
+
+impl<T: Acquirable> Operation for EnterOperation<T> {
+    const TYPE_NAME: &'static CStr = T::ENTER.0;
+
+    fn class() -> &'static Class {
+        T::ENTER.1
+    }
+
+    #[inline]
+    fn step(&mut self, resume: Resume<'_>) -> Result<Step> {
+        match self.0.step(resume)? {
+            Step::Returned(_) => Ok(Step::Returned(Owned::none())),
             step => Ok(step),
         }
     }
 
     fn traverse(&self, visitor: Visitor) -> c_int {
-        self.acquire.traverse(visitor)
+        self.0.traverse(visitor)
     }
+}
+
+impl<T: Acquirable> Special for EnterOperation<T> {
+    #[inline]
+    fn of(object: &Owned) -> Option<Self> {
+        T::cast(object).map(|object| Self(Acquire::new(object)))
+    }
+}
+
+/// The body of `__aexit__()`.
+pub struct ExitOperation<T: Acquirable>(Typed<T>);
+
+impl<T: Acquirable> Operation for ExitOperation<T> {
+    const TYPE_NAME: &'static CStr = T::EXIT.0;
+
+    fn class() -> &'static Class {
+        T::EXIT.1
+    }
+
+    #[inline]
+    fn step(&mut self, _: Resume<'_>) -> Result<Step> {
+        self.0.give_back()?;
+        Ok(Step::Returned(Owned::none()))
+    }
+
+    fn traverse(&self, visitor: Visitor) -> c_int {
+        visitor.all([self.0.object()])
+    }
+}
+
+impl<T: Acquirable> Special for ExitOperation<T> {
+    #[inline]
+    fn of(object: &Owned) -> Option<Self> {
+        T::cast(object).map(Self)
+    }
+}
+
+/// Makes the types of the coroutines.
+pub fn load<T: Acquirable>(module: &Owned) -> Result<()> {
+    coroutine::load::<AcquireOperation<T>>(module)?;
+    coroutine::load_special::<EnterOperation<T>>(module)?;
+    coroutine::load_special::<ExitOperation<T>>(module)
 }

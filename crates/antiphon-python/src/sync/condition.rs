@@ -19,10 +19,10 @@ use crate::ffi::{Args, GilCell, Instance, Owned, Payload, Result, call, call_met
 use crate::names::names;
 use crate::{getter, method, method_noargs, setter, unary_slot};
 
-use super::acquire::AcquireOperation;
+use super::acquire::Acquirable;
 use super::bound::Bound;
 use super::condition_wait::{ConditionWait, ConditionWaitFor};
-use super::context;
+use super::context::{self, Block, BlockNames};
 use super::lock::{self, Lock};
 use super::object::{self, Object};
 use super::view;
@@ -131,7 +131,7 @@ impl Instance<Condition> {
     /// Gives the lock back.
     pub fn release(&self) -> Result<()> {
         match self.way() {
-            Way::Plain(lock) => lock.release(),
+            Way::Plain(lock) => lock.give_back(),
             Way::ByName => context::release_by_method(&self.owned()),
         }
     }
@@ -236,17 +236,16 @@ fn notify_all(this: &Instance<Condition>) -> Result {
     call(&this.owned().attr(&names().notify)?, [&Owned::int(waiting as i64)?])
 }
 
-fn enter(this: &Instance<Condition>) -> Result {
-    match this.way() {
-        Way::Plain(lock) => coroutine::make("Condition.__aenter__", AcquireOperation::new(lock, true)),
-        Way::ByName => context::enter_by_method("Condition.__aenter__", this.owned()),
-    }
-}
+impl Block for Condition {
+    type Lock = Lock;
+    const NAMES: BlockNames = BlockNames { enter: "Condition.__aenter__", exit: "Condition.__aexit__" };
 
-fn exit(this: &Instance<Condition>, _: Args<'_>) -> Result {
-    match this.way() {
-        Way::Plain(lock) => context::exit("Condition.__aexit__", lock.into_object(), lock::release_object),
-        Way::ByName => context::exit("Condition.__aexit__", this.owned(), context::release_by_method),
+    #[inline]
+    fn short_way(object: &Owned) -> Option<Owned> {
+        match Instance::<Self>::downcast(object)?.way() {
+            Way::Plain(lock) => Some(lock.into_object()),
+            Way::ByName => None,
+        }
     }
 }
 
@@ -287,17 +286,18 @@ pub fn load(module: &Owned) -> Result<()> {
         )
         .method(c"notify", method!(c"notify", notify), c"notify(n=1): wake so many who wait.")
         .method_noargs(c"notify_all", method_noargs!(notify_all), c"Wake everybody who waits.")
-        .method_noargs(c"__aenter__", method_noargs!(enter), c"Acquire the lock.")
-        .method(c"__aexit__", method!(c"__aexit__", exit), c"Release the lock.")
         .method_noargs(c"_get_loop", method_noargs!(get_running), c"The running loop, which must be its own.")
         .attribute(c"acquire", getter!(get_acquire), Some(setter!(set_acquire)), c"The lock's.")
         .attribute(c"release", getter!(get_release), Some(setter!(set_release)), c"The lock's.")
         .attribute(c"locked", getter!(get_locked), Some(setter!(set_locked)), c"The lock's.")
         .attribute(c"_lock", getter!(get_lock), None, c"The lock.")
         .attribute(c"_loop", getter!(get_loop), Some(setter!(set_loop)), c"The loop, once somebody waited.")
-        .attribute(c"_waiters", getter!(get_waiters), None, c"The futures of those who wait.")
-        .build(None, Instance::<Condition>::PAYLOAD_OFFSET)?;
+        .attribute(c"_waiters", getter!(get_waiters), None, c"The futures of those who wait.");
+        let made =
+            super::block_methods!(made, Condition).build(None, Instance::<Condition>::PAYLOAD_OFFSET)?;
         let _ = CONDITION.set(made as usize);
+        #[cfg(not(Py_3_14))]
+        context::add_block::<Condition>(made)?;
     }
     object::publish(module, Condition::type_object(), c"Condition")
 }

@@ -1,13 +1,16 @@
-//! `async with` beyond the shortest way: leaving, and entering what a subclass or another lock's `acquire` decides.
+//! `async with`: the short way, and by the methods of a subclass or of another lock.
 //!
 //! Source: CPython Lib/asyncio/locks.py (`_ContextManagerMixin`).
 
 use std::ffi::{CStr, c_int};
 
+use crate::coroutine::special::Special;
 use crate::coroutine::{self, Class, Delegate, Operation, Resume, Step};
 use crate::ffi::visitor::Visitor;
 use crate::ffi::{Owned, Result, call_method};
 use crate::names::names;
+
+use super::acquire::{Acquirable, EnterOperation, ExitOperation};
 
 /// `await object.method()`, and its result or nothing.
 pub struct CallOperation {
@@ -59,24 +62,22 @@ pub fn enter_by_waiting(name: &'static str, object: Owned) -> Result {
     coroutine::make(name, CallOperation { object, method, gives_result: true, delegate: None })
 }
 
-/// The body of `__aexit__()`.
-pub struct ExitOperation {
+/// The body of `__aexit__()` by the object's own `release()`.
+pub struct ReleaseOperation {
     object: Owned,
-    release: fn(&Owned) -> Result<()>,
 }
 
-static EXIT: Class = Class::new();
+static RELEASE: Class = Class::new();
 
-impl Operation for ExitOperation {
-    const TYPE_NAME: &'static CStr = c"antiphon._antiphon.ExitOperation";
+impl Operation for ReleaseOperation {
+    const TYPE_NAME: &'static CStr = c"antiphon._antiphon.ReleaseOperation";
 
     fn class() -> &'static Class {
-        &EXIT
+        &RELEASE
     }
 
-    #[inline]
     fn step(&mut self, _: Resume<'_>) -> Result<Step> {
-        (self.release)(&self.object)?;
+        release_by_method(&self.object)?;
         Ok(Step::Returned(Owned::none()))
     }
 
@@ -85,10 +86,9 @@ impl Operation for ExitOperation {
     }
 }
 
-/// `__aexit__` that does this.
-#[inline]
-pub fn exit(name: &'static str, object: Owned, release: fn(&Owned) -> Result<()>) -> Result {
-    coroutine::make(name, ExitOperation { object, release })
+/// `__aexit__` by the object's own `release()`.
+pub fn exit_by_method(name: &'static str, object: Owned) -> Result {
+    coroutine::make(name, ReleaseOperation { object })
 }
 
 /// The object's own `release()`.
@@ -96,8 +96,59 @@ pub fn release_by_method(object: &Owned) -> Result<()> {
     call_method(object, &names().release, []).map(drop)
 }
 
+/// The names of a type's coroutines for `async with`.
+#[derive(Copy, Clone)]
+pub struct BlockNames {
+    /// `Lock.__aenter__`
+    pub enter: &'static str,
+    /// `Lock.__aexit__`
+    pub exit: &'static str,
+}
+
+/// `async with` of one type: who goes the short way, and the names.
+pub trait Block {
+    /// What is acquired.
+    type Lock: Acquirable;
+    /// The names.
+    const NAMES: BlockNames;
+    /// What to acquire where nothing has to be called by name.
+    fn short_way(object: &Owned) -> Option<Owned>;
+}
+
+/// Gives a type the methods of `async with`.
+#[cfg(not(Py_3_14))]
+pub fn add_block<B: Block>(class: *mut pyo3::ffi::PyTypeObject) -> Result<()> {
+    use crate::coroutine::special;
+    fn bind_enter<B: Block>(object: &Owned) -> Result<Option<Owned>> {
+        let lock = B::short_way(object);
+        lock.map(|lock| special::bind::<EnterOperation<B::Lock>>(B::NAMES.enter, lock)).transpose()
+    }
+    fn bind_exit<B: Block>(object: &Owned) -> Result<Option<Owned>> {
+        let lock = B::short_way(object);
+        lock.map(|lock| special::bind::<ExitOperation<B::Lock>>(B::NAMES.exit, lock)).transpose()
+    }
+    special::add_method(class, "__aenter__", bind_enter::<B>, enter::<B>)?;
+    special::add_method(class, "__aexit__", bind_exit::<B>, exit::<B>)
+}
+
+/// `__aenter__()`
+pub fn enter<B: Block>(object: &Owned) -> Result {
+    match B::short_way(object).and_then(|lock| EnterOperation::<B::Lock>::of(&lock)) {
+        Some(operation) => coroutine::make(B::NAMES.enter, operation),
+        None => enter_by_method(B::NAMES.enter, object.clone()),
+    }
+}
+
+/// `__aexit__()`
+pub fn exit<B: Block>(object: &Owned) -> Result {
+    match B::short_way(object).and_then(|lock| ExitOperation::<B::Lock>::of(&lock)) {
+        Some(operation) => coroutine::make(B::NAMES.exit, operation),
+        None => exit_by_method(B::NAMES.exit, object.clone()),
+    }
+}
+
 /// Makes the types.
 pub fn load(module: &Owned) -> Result<()> {
     coroutine::load::<CallOperation>(module)?;
-    coroutine::load::<ExitOperation>(module)
+    coroutine::load::<ReleaseOperation>(module)
 }

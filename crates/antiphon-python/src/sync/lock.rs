@@ -2,22 +2,22 @@
 //!
 //! Source: CPython Lib/asyncio/locks.py.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::c_int;
 use std::ptr;
 use std::sync::OnceLock;
 
 use pyo3::ffi;
 
 use crate::coroutine::{self, Class};
-use crate::ffi::instance::DictionarySlot;
+use crate::ffi::instance::{DictionarySlot, Typed};
 use crate::ffi::raise::runtime_error;
 use crate::ffi::visitor::Visitor;
-use crate::ffi::{Args, GilCell, Instance, Owned, Payload, Result};
-use crate::{getter, method, method_noargs, setter, unary_slot};
+use crate::ffi::{GilCell, Instance, Owned, Payload, Result};
+use crate::{getter, method_noargs, setter, unary_slot};
 
-use super::acquire::{Acquirable, AcquireOperation};
+use super::acquire::{self, Acquirable, AcquireOperation, CoroutineType};
 use super::bound::Bound;
-use super::context;
+use super::context::{self, Block, BlockNames};
 use super::object::{self, Object};
 use super::view;
 use super::waiter::{self, Waiter};
@@ -62,12 +62,17 @@ impl Object for Lock {
 }
 
 static ACQUIRE: Class = Class::new();
+static ENTER: Class = Class::new();
+static EXIT: Class = Class::new();
 
 impl Acquirable for Lock {
-    const COROUTINE: &'static CStr = c"antiphon._antiphon.LockOperation";
+    const ACQUIRE: CoroutineType = (c"antiphon._antiphon.LockAcquireOperation", &ACQUIRE);
+    const ENTER: CoroutineType = (c"antiphon._antiphon.LockEnterOperation", &ENTER);
+    const EXIT: CoroutineType = (c"antiphon._antiphon.LockExitOperation", &EXIT);
 
-    fn coroutine_class() -> &'static Class {
-        &ACQUIRE
+    #[inline]
+    fn cast(object: &Owned) -> Option<Typed<Self>> {
+        Typed::new(object.clone())
     }
 
     fn bound(&self) -> &Bound {
@@ -100,15 +105,9 @@ impl Acquirable for Lock {
         // One that is missed was cancelled meanwhile, and passes the turn on itself.
         waiter::wake(left.wake, &Owned::bool(true), waiter::nobody);
     }
-}
 
-impl Lock {
-    /// `release()`
-    ///
-    /// # Errors
-    /// `RuntimeError` if it is free.
     #[inline]
-    pub fn release(&self) -> Result<()> {
+    fn give_back(&self) -> Result<()> {
         match self.machine.with(antiphon_core::Lock::release) {
             Ok(wake) if wake.is_empty() => Ok(()),
             Ok(wake) => {
@@ -118,7 +117,9 @@ impl Lock {
             Err(antiphon_core::NotLocked) => Err(runtime_error("Lock is not acquired.")),
         }
     }
+}
 
+impl Lock {
     /// Whether somebody has it.
     #[inline]
     pub fn is_locked(&self) -> bool {
@@ -132,36 +133,26 @@ pub fn make() -> Result {
     unsafe { Owned::from_new(ffi::PyObject_CallNoArgs(Lock::type_object().cast())) }
 }
 
-/// `release()` of an object that is known to be a lock.
-pub fn release_object(object: &Owned) -> Result<()> {
-    match Instance::<Lock>::downcast(object) {
-        Some(lock) => lock.release(),
-        None => context::release_by_method(object),
+impl Block for Lock {
+    type Lock = Self;
+    const NAMES: BlockNames = BlockNames { enter: "Lock.__aenter__", exit: "Lock.__aexit__" };
+
+    #[inline]
+    fn short_way(object: &Owned) -> Option<Owned> {
+        object.is_exactly(Self::type_object()).then(|| object.clone())
     }
 }
 
 fn acquire(this: &Instance<Lock>) -> Result {
-    coroutine::make("Lock.acquire", AcquireOperation::new(this.typed(), false))
+    coroutine::make("Lock.acquire", AcquireOperation::new(this.typed()))
 }
 
 fn release(this: &Instance<Lock>) -> Result {
-    this.release().map(|()| Owned::none())
+    this.give_back().map(|()| Owned::none())
 }
 
 fn locked(this: &Instance<Lock>) -> Result {
     Ok(Owned::bool(this.is_locked()))
-}
-
-fn enter(this: &Instance<Lock>) -> Result {
-    if this.is_exact() {
-        coroutine::make("Lock.__aenter__", AcquireOperation::new(this.typed(), true))
-    } else {
-        context::enter_by_method("Lock.__aenter__", this.owned())
-    }
-}
-
-fn exit(this: &Instance<Lock>, _: Args<'_>) -> Result {
-    context::exit("Lock.__aexit__", this.owned(), release_object)
 }
 
 fn repr(this: &Instance<Lock>) -> Result {
@@ -181,7 +172,7 @@ super::loop_attributes!(Lock);
 
 /// Makes the type and adds it to the module.
 pub fn load(module: &Owned) -> Result<()> {
-    coroutine::load::<AcquireOperation<Lock>>(module)?;
+    acquire::load::<Lock>(module)?;
     if LOCK.get().is_none() {
         let made = object::heap_type::<Lock>(
             c"antiphon._antiphon.Lock",
@@ -195,8 +186,6 @@ pub fn load(module: &Owned) -> Result<()> {
         )
         .method_noargs(c"release", method_noargs!(release), c"Give it back; the first who waits is next.")
         .method_noargs(c"locked", method_noargs!(locked), c"Whether somebody has it.")
-        .method_noargs(c"__aenter__", method_noargs!(enter), c"Acquire it.")
-        .method(c"__aexit__", method!(c"__aexit__", exit), c"Release it.")
         .method_noargs(
             c"_get_loop",
             method_noargs!(get_running),
@@ -204,9 +193,11 @@ pub fn load(module: &Owned) -> Result<()> {
         )
         .attribute(c"_loop", getter!(get_loop), Some(setter!(set_loop)), c"The loop, once somebody waited.")
         .attribute(c"_locked", getter!(locked), None, c"Whether somebody has it.")
-        .attribute(c"_waiters", getter!(get_waiters), None, c"The futures of those who wait.")
-        .build(None, Instance::<Lock>::PAYLOAD_OFFSET)?;
+        .attribute(c"_waiters", getter!(get_waiters), None, c"The futures of those who wait.");
+        let made = super::block_methods!(made, Lock).build(None, Instance::<Lock>::PAYLOAD_OFFSET)?;
         let _ = LOCK.set(made as usize);
+        #[cfg(not(Py_3_14))]
+        context::add_block::<Lock>(made)?;
     }
     object::publish(module, Lock::type_object(), c"Lock")
 }

@@ -55,6 +55,31 @@ macro_rules! loop_attributes {
 }
 pub(crate) use loop_attributes;
 
+/// `__aenter__` and `__aexit__` of a type that is a [`context::Block`], as plain methods where they serve (from 3.14).
+macro_rules! block_methods {
+    ($kind:expr, $payload:ty) => {{
+        #[cfg(Py_3_14)]
+        {
+            fn enter(this: &$crate::ffi::Instance<$payload>) -> $crate::ffi::Result {
+                $crate::sync::context::enter::<$payload>(&this.owned())
+            }
+            fn exit(this: &$crate::ffi::Instance<$payload>, _: $crate::ffi::Args<'_>) -> $crate::ffi::Result {
+                $crate::sync::context::exit::<$payload>(&this.owned())
+            }
+            $kind.method_noargs(c"__aenter__", $crate::method_noargs!(enter), c"Acquire it.").method(
+                c"__aexit__",
+                $crate::method!(c"__aexit__", exit),
+                c"Release it.",
+            )
+        }
+        #[cfg(not(Py_3_14))]
+        {
+            $kind
+        }
+    }};
+}
+pub(crate) use block_methods;
+
 /// Makes the types.
 pub fn load(module: &Owned) -> Result<()> {
     view::load()?;

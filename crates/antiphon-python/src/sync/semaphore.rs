@@ -2,7 +2,7 @@
 //!
 //! Source: CPython Lib/asyncio/locks.py.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::c_int;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,15 +11,15 @@ use antiphon_core::TooManyReleases;
 use pyo3::ffi;
 
 use crate::coroutine::{self, Class};
-use crate::ffi::instance::DictionarySlot;
+use crate::ffi::instance::{DictionarySlot, Typed};
 use crate::ffi::raise::{self, value_error};
 use crate::ffi::visitor::Visitor;
-use crate::ffi::{Args, GilCell, Instance, Owned, Payload, Raised, Result};
-use crate::{getter, method, method_noargs, setter, unary_slot};
+use crate::ffi::{GilCell, Instance, Owned, Payload, Raised, Result};
+use crate::{getter, method_noargs, setter, unary_slot};
 
-use super::acquire::{Acquirable, AcquireOperation};
+use super::acquire::{self, Acquirable, AcquireOperation, CoroutineType};
 use super::bound::Bound;
-use super::context;
+use super::context::{self, Block, BlockNames};
 use super::object::{self, Object};
 use super::view;
 use super::waiter::{self, Waiter};
@@ -116,12 +116,18 @@ fn initial_value(value: &Owned) -> Result<usize> {
 const UNLIMITED: usize = 1 << 62;
 
 static ACQUIRE: Class = Class::new();
+static ENTER: Class = Class::new();
+static EXIT: Class = Class::new();
 
 impl Acquirable for Semaphore {
-    const COROUTINE: &'static CStr = c"antiphon._antiphon.SemaphoreOperation";
+    const ACQUIRE: CoroutineType = (c"antiphon._antiphon.SemaphoreAcquireOperation", &ACQUIRE);
+    const ENTER: CoroutineType = (c"antiphon._antiphon.SemaphoreEnterOperation", &ENTER);
+    const EXIT: CoroutineType = (c"antiphon._antiphon.SemaphoreExitOperation", &EXIT);
 
-    fn coroutine_class() -> &'static Class {
-        &ACQUIRE
+    #[inline]
+    fn cast(object: &Owned) -> Option<Typed<Self>> {
+        // SAFETY: both types have this payload.
+        is_plain(object).then(|| unsafe { Typed::new_unchecked(object.clone()) })
     }
 
     fn bound(&self) -> &Bound {
@@ -155,19 +161,9 @@ impl Acquirable for Semaphore {
         drop(left.removed);
         self.wake(left.wake);
     }
-}
-
-impl Semaphore {
-    #[inline]
-    fn wake(&self, wake: antiphon_core::Wake<Waiter>) {
-        if !wake.is_empty() {
-            let instead = || self.machine.with(antiphon_core::Semaphore::not_woken);
-            waiter::wake(wake, &Owned::bool(true), instead);
-        }
-    }
 
     #[inline]
-    fn release(&self) -> Result<()> {
+    fn give_back(&self) -> Result<()> {
         match self.machine.with(antiphon_core::Semaphore::release) {
             Ok(wake) => {
                 self.wake(wake);
@@ -178,41 +174,41 @@ impl Semaphore {
     }
 }
 
-impl Instance<Semaphore> {
-    /// Whether it is no subclass of Python's.
-    fn is_plain(&self) -> bool {
-        self.is_exact() || self.owned().is_exactly(bounded_type())
+impl Semaphore {
+    #[inline]
+    fn wake(&self, wake: antiphon_core::Wake<Waiter>) {
+        if !wake.is_empty() {
+            let instead = || self.machine.with(antiphon_core::Semaphore::not_woken);
+            waiter::wake(wake, &Owned::bool(true), instead);
+        }
     }
 }
 
-fn release_object(object: &Owned) -> Result<()> {
-    // SAFETY: made for semaphores alone.
-    let this = unsafe { Instance::<Semaphore>::from_ptr(object.as_ptr()) };
-    if this.is_plain() { this.release() } else { context::release_by_method(object) }
+/// Whether it is no subclass of Python's.
+fn is_plain(object: &Owned) -> bool {
+    object.is_exactly(Semaphore::type_object()) || object.is_exactly(bounded_type())
+}
+
+impl Block for Semaphore {
+    type Lock = Self;
+    const NAMES: BlockNames = BlockNames { enter: "Semaphore.__aenter__", exit: "Semaphore.__aexit__" };
+
+    #[inline]
+    fn short_way(object: &Owned) -> Option<Owned> {
+        is_plain(object).then(|| object.clone())
+    }
 }
 
 fn acquire(this: &Instance<Semaphore>) -> Result {
-    coroutine::make("Semaphore.acquire", AcquireOperation::new(this.typed(), false))
+    coroutine::make("Semaphore.acquire", AcquireOperation::new(this.typed()))
 }
 
 fn release(this: &Instance<Semaphore>) -> Result {
-    this.release().map(|()| Owned::none())
+    this.give_back().map(|()| Owned::none())
 }
 
 fn locked(this: &Instance<Semaphore>) -> Result {
     Ok(Owned::bool(this.machine.with(|semaphore| semaphore.is_locked())))
-}
-
-fn enter(this: &Instance<Semaphore>) -> Result {
-    if this.is_plain() {
-        coroutine::make("Semaphore.__aenter__", AcquireOperation::new(this.typed(), true))
-    } else {
-        context::enter_by_method("Semaphore.__aenter__", this.owned())
-    }
-}
-
-fn exit(this: &Instance<Semaphore>, _: Args<'_>) -> Result {
-    context::exit("Semaphore.__aexit__", this.owned(), release_object)
 }
 
 fn repr(this: &Instance<Semaphore>) -> Result {
@@ -243,7 +239,7 @@ super::loop_attributes!(Semaphore);
 
 /// Makes the types and adds them to the module.
 pub fn load(module: &Owned) -> Result<()> {
-    coroutine::load::<AcquireOperation<Semaphore>>(module)?;
+    acquire::load::<Semaphore>(module)?;
     if SEMAPHORE.get().is_none() {
         let made = object::heap_type::<Semaphore>(
             c"antiphon._antiphon.Semaphore",
@@ -253,14 +249,15 @@ pub fn load(module: &Owned) -> Result<()> {
         .method_noargs(c"acquire", method_noargs!(acquire), c"Wait for a permit, take it, return True.")
         .method_noargs(c"release", method_noargs!(release), c"Give a permit back, or add one.")
         .method_noargs(c"locked", method_noargs!(locked), c"Whether one would have to wait.")
-        .method_noargs(c"__aenter__", method_noargs!(enter), c"Acquire it.")
-        .method(c"__aexit__", method!(c"__aexit__", exit), c"Release it.")
         .method_noargs(c"_get_loop", method_noargs!(get_running), c"The running loop, which must be its own.")
         .attribute(c"_loop", getter!(get_loop), Some(setter!(set_loop)), c"The loop, once somebody waited.")
         .attribute(c"_value", getter!(get_value), None, c"How many permits are free.")
-        .attribute(c"_waiters", getter!(get_waiters), None, c"The futures of those who wait.")
-        .build(None, Instance::<Semaphore>::PAYLOAD_OFFSET)?;
+        .attribute(c"_waiters", getter!(get_waiters), None, c"The futures of those who wait.");
+        let made =
+            super::block_methods!(made, Semaphore).build(None, Instance::<Semaphore>::PAYLOAD_OFFSET)?;
         let _ = SEMAPHORE.set(made as usize);
+        #[cfg(not(Py_3_14))]
+        context::add_block::<Semaphore>(made)?;
         // SAFETY: a type object is an object.
         let base = unsafe { Owned::from_borrowed(made.cast()) };
         let made = object::heap_type::<Semaphore>(

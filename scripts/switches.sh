@@ -13,11 +13,11 @@ features=pidfd,eventfd,epoll_pwait2,accept4
 antiphon="--loop antiphon --deselect tests/test_cli.py --ignore tests/programs --ignore benches tests"
 
 printf '%s\n' \
-    "fallbacks ANTIPHON_DISABLE=$features $antiphon --at-least 1450" \
-    "partial ANTIPHON_FORCE=partial-writes $antiphon --at-least 1450" \
-    "simulated ANTIPHON_FORCE=simulated-driver -o timeout=5 $antiphon --at-least 490"
+    "fallbacks ANTIPHON_DISABLE=$features $antiphon --at-least 1700" \
+    "partial ANTIPHON_FORCE=partial-writes $antiphon --at-least 1700" \
+    "simulated ANTIPHON_FORCE=simulated-driver -o timeout=5 $antiphon --at-least 560"
 if [ "${1:-}" = all ]; then
     for feature in ${features//,/ }; do
-        echo "$feature ANTIPHON_DISABLE=$feature $antiphon --at-least 1450"
+        echo "$feature ANTIPHON_DISABLE=$feature $antiphon --at-least 1700"
     done
 fi

@@ -1,5 +1,33 @@
 //! Rows of contenders, measured in turns by the process's CPU clock.
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The system's allocator, which counts the bytes that are in use.
+pub struct Counting;
+
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.store(BYTES.load(Ordering::Relaxed).wrapping_add(layout.size()), Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        BYTES.store(BYTES.load(Ordering::Relaxed).wrapping_sub(layout.size()), Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Bytes in use, as far as one thread allocates (smol has a second one): an atomic addition would be measured, too.
+pub fn bytes_in_use() -> usize {
+    BYTES.load(Ordering::Relaxed)
+}
+
 /// One thing that several contenders do.
 pub struct Row {
     pub name: &'static str,
@@ -11,18 +39,21 @@ pub struct Row {
 impl Row {
     pub fn run(&self, rounds: usize) {
         let mut best = vec![f64::MAX; self.contenders.len()];
+        let mut bytes = vec![0.0; self.contenders.len()];
         for _ in 0..=rounds {
-            for ((_, contender), best) in self.contenders.iter().zip(&mut best) {
+            for (((_, contender), best), bytes) in self.contenders.iter().zip(&mut best).zip(&mut bytes) {
                 let start = cpu_ns();
                 contender(self.operations);
                 *best = best.min((cpu_ns() - start) as f64 / self.operations as f64);
+                *bytes = crate::tasks::parked_bytes();
             }
         }
         println!("{}", self.name);
-        let mut table: Vec<_> = self.contenders.iter().map(|(name, _)| *name).zip(best).collect();
-        table.sort_by(|a, b| a.1.total_cmp(&b.1));
-        for (name, ns) in table {
-            println!("    {name:<28} {ns:9.2} ns");
+        let mut table: Vec<_> = self.contenders.iter().map(|(name, _)| *name).zip(best).zip(bytes).collect();
+        table.sort_by(|a, b| a.0.1.total_cmp(&b.0.1));
+        for ((name, ns), bytes) in table {
+            let memory = if bytes > 0.0 { format!("{bytes:9.0} B") } else { String::new() };
+            println!("    {name:<28} {ns:9.2} ns{memory}");
         }
     }
 }

@@ -5,8 +5,12 @@
 
 mod generators;
 mod harness;
+mod tasks;
 
-use harness::Row;
+use harness::{Counting, Row};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 fn main() {
     let mut rounds = 5;
@@ -19,7 +23,7 @@ fn main() {
             wanted.push(argument);
         }
     }
-    let rows: Vec<Row> = generators::rows();
+    let rows: Vec<Row> = generators::rows().into_iter().chain(tasks::rows()).collect();
     for row in
         rows.iter().filter(|row| wanted.is_empty() || wanted.iter().any(|name| row.name.contains(name)))
     {

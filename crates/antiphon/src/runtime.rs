@@ -8,7 +8,7 @@ mod table;
 pub(crate) use drive::run_main;
 pub(crate) use table::TaskKey;
 
-use crate::task::{Header, Runnable};
+use crate::task::{Header, OwnWaker, Runnable};
 use crate::{NoLoop, Panic};
 use antiphon_engine::{
     BlockingPool, Clock, Core, Epoll, Inbox, Instant, Monotonic, PoolOptions, TimerKey, Virtual,
@@ -17,6 +17,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
 use table::Table;
 
@@ -49,7 +50,12 @@ pub(crate) struct Loop {
     /// Alive as long as there is a [`Remote`](crate::Remote).
     pub(crate) remotes: Arc<()>,
     next_number: Cell<u64>,
+    /// Wakers of tasks that are gone, of which there are no copies.
+    spare_wakers: RefCell<Vec<OwnWaker>>,
 }
+
+/// So many wakers are kept.
+const SPARE_WAKERS: usize = 1024;
 
 /// What time it is.
 #[derive(Clone, Debug)]
@@ -77,6 +83,7 @@ impl Loop {
             pool: OnceCell::new(),
             remotes: Arc::new(()),
             next_number: Cell::new(1),
+            spare_wakers: RefCell::default(),
         }))
     }
 
@@ -189,6 +196,31 @@ impl Loop {
         })
     }
 
+    /// A waker for the task with this key.
+    pub(crate) fn make_waker(&self, key: TaskKey) -> OwnWaker {
+        if let Some(spare) = self.spare_wakers.borrow_mut().pop() {
+            spare.0.key.store(key.to_bits(), Ordering::Relaxed);
+            return spare;
+        }
+        let key = AtomicU64::new(key.to_bits());
+        let target = Arc::new(TaskWaker { key, inbox: Arc::clone(&self.inbox) });
+        (Arc::clone(&target), Waker::from(target))
+    }
+
+    /// Keeps a waker of which there are no copies, for the next task of this thread's loop.
+    pub(crate) fn keep_waker(waker: OwnWaker) {
+        let _ = RUNNING.try_with(|running| {
+            if let Ok(running) = running.try_borrow()
+                && let Some(own) = running.as_ref()
+                && Arc::ptr_eq(&own.inbox, &waker.0.inbox)
+                && let mut spare = own.spare_wakers.borrow_mut()
+                && spare.len() < SPARE_WAKERS
+            {
+                spare.push(waker);
+            }
+        });
+    }
+
     /// Wakes whoever `waker` is, later and from the loop.
     pub(crate) fn work_for(&self, waker: &Waker) -> Work {
         match own_task(waker) {
@@ -202,7 +234,7 @@ impl Loop {
         let Some(task) = self.tasks.borrow().get(key).cloned() else { return };
         task.header().queued.set(false);
         let outer = self.current.replace(Some(Rc::clone(&task)));
-        let waker = task.header().waker(&self.inbox);
+        let waker = task.header().waker(self);
         let done = task.step(&mut Context::from_waker(waker));
         drop(self.current.replace(outer));
         if done {
@@ -230,8 +262,9 @@ pub(crate) fn own_task(waker: &Waker) -> Option<Rc<dyn Runnable>> {
 
 /// What foreign futures wake a task with, from any thread.
 pub(crate) struct TaskWaker {
-    pub(crate) key: TaskKey,
-    pub(crate) inbox: Arc<Inbox<Work>>,
+    /// A [`TaskKey`]; it changes only while there are no copies of the waker, so nobody can read it at that time.
+    key: AtomicU64,
+    inbox: Arc<Inbox<Work>>,
 }
 
 impl Wake for TaskWaker {
@@ -240,13 +273,14 @@ impl Wake for TaskWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        let key = TaskKey::from_bits(self.key.load(Ordering::Relaxed));
         if let Ok(own) = Loop::running()
             && Arc::ptr_eq(&own.inbox, &self.inbox)
         {
-            let task = own.tasks.borrow().get(self.key).cloned();
+            let task = own.tasks.borrow().get(key).cloned();
             if let Some(task) = task {
                 own.schedule(task.header());
-            } else if self.key == TaskKey::MAIN
+            } else if key == TaskKey::MAIN
                 && let Some(main) = own.main.borrow().as_ref()
             {
                 own.schedule(main.header());
@@ -254,7 +288,7 @@ impl Wake for TaskWaker {
             return;
         }
         // A loop that has ended has no use for it.
-        let _ = self.inbox.push(Work::Step(self.key));
+        let _ = self.inbox.push(Work::Step(key));
     }
 }
 

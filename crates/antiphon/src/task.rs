@@ -8,12 +8,11 @@ mod header;
 mod info;
 
 pub(crate) use cell::TaskCell;
-pub(crate) use header::{Header, MainTask, Runnable, Waiting};
+pub(crate) use header::{Header, MainTask, OwnWaker, Runnable, Waiting};
 pub(crate) use info::all_infos;
 pub use info::{TaskInfo, task_tree};
 
 use crate::runtime::Loop;
-use crate::wait_node::WaitNode;
 use crate::{Failure, JoinError, NoLoop};
 use antiphon_core::Ended;
 use std::cell::RefCell;
@@ -58,7 +57,6 @@ pub(crate) trait Joinable<T, E>: Runnable {
 /// [`shield`](crate::shield) stops this.
 pub struct Task<T, E = crate::Cancelled> {
     inner: Rc<dyn Joinable<T, E>>,
-    node: Option<WaitNode>,
 }
 
 /// Starts a task on the running loop. Its first step is made when the loop comes to it.
@@ -96,7 +94,7 @@ where
     let cell = Rc::new(TaskCell::new(Header::new(own.next_number(), location), future));
     let runnable: Rc<dyn Runnable> = Rc::<TaskCell<F, T, E>>::clone(&cell);
     own.adopt(runnable);
-    Ok(Task { inner: cell, node: None })
+    Ok(Task { inner: cell })
 }
 
 impl<T, E> Task<T, E> {
@@ -181,7 +179,7 @@ pub(crate) fn cancel(header: &Header) -> bool {
 impl<T, E> Future for Task<T, E> {
     type Output = Result<T, JoinError<E>>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(outcome) = self.take_outcome() {
             return Poll::Ready(outcome);
         }
@@ -190,14 +188,7 @@ impl<T, E> Future for Task<T, E> {
             self.cancel();
         }
         crate::wait_node::set_waiting_for_task(self.header());
-        match &self.node {
-            Some(node) => node.renew(context.waker()),
-            None => {
-                let node = WaitNode::new(context.waker());
-                self.header().wake_when_done(node.clone());
-                self.node = Some(node);
-            }
-        }
+        self.header().wake_when_done(context.waker());
         Poll::Pending
     }
 }

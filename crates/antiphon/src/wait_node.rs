@@ -25,7 +25,7 @@ struct Node {
 }
 
 /// Whom to wake.
-enum Who {
+pub(crate) enum Who {
     /// The task that awaits, without the detour of its waker.
     Task(Rc<dyn Runnable>),
     /// Whoever polls: a combinator with wakers of its own, or another runtime.
@@ -34,8 +34,29 @@ enum Who {
 }
 
 impl Who {
-    fn of(waker: &Waker) -> Self {
+    pub(crate) fn of(waker: &Waker) -> Self {
         own_task(waker).map_or_else(|| Self::Foreign(waker.clone()), Self::Task)
+    }
+
+    /// Whether waking it wakes `waker`.
+    pub(crate) fn is_woken_by(&self, waker: &Waker) -> bool {
+        match self {
+            Self::Task(task) => task.header().has_waker(waker),
+            Self::Foreign(own) => own.will_wake(waker),
+            Self::Nobody => false,
+        }
+    }
+
+    pub(crate) fn wake(self) {
+        match self {
+            Self::Task(task) => {
+                if let Ok(own) = Loop::running() {
+                    own.schedule(task.header());
+                }
+            }
+            Self::Foreign(waker) => waker.wake(),
+            Self::Nobody => {}
+        }
     }
 }
 
@@ -46,11 +67,7 @@ impl WaitNode {
 
     /// Somebody polls again, perhaps with another waker.
     pub(crate) fn renew(&self, waker: &Waker) {
-        let same = match &*self.0.who.borrow() {
-            Who::Task(task) => task.header().has_waker(waker),
-            Who::Foreign(own) => own.will_wake(waker),
-            Who::Nobody => false,
-        };
+        let same = self.0.who.borrow().is_woken_by(waker);
         if !same {
             let former = self.0.who.replace(Who::of(waker));
             drop(former);
@@ -63,15 +80,7 @@ impl WaitNode {
             return;
         }
         self.0.state.set(State::Woken);
-        match self.0.who.replace(Who::Nobody) {
-            Who::Task(task) => {
-                if let Ok(own) = Loop::running() {
-                    own.schedule(task.header());
-                }
-            }
-            Who::Foreign(waker) => waker.wake(),
-            Who::Nobody => {}
-        }
+        self.0.who.replace(Who::Nobody).wake();
     }
 
     /// It gives up before anybody woke it.

@@ -89,7 +89,7 @@ impl<F: Future> Driving<'_, F> {
         let task: Rc<dyn Runnable> = Rc::<MainTask>::clone(&self.main_task);
         task.header().queued.set(false);
         let outer = self.own.current.replace(Some(Rc::clone(&task)));
-        let waker = task.header().waker(&self.own.inbox);
+        let waker = task.header().waker(&self.own);
         let main = self.main.as_mut();
         self.outcome = match catch(|| main.poll(&mut Context::from_waker(waker))) {
             Ok(Poll::Pending) => None,

@@ -10,6 +10,16 @@ pub(crate) struct TaskKey {
 impl TaskKey {
     /// The main future, which is in no table.
     pub(crate) const MAIN: Self = Self { index: u32::MAX, generation: 0 };
+
+    /// As one number.
+    pub(crate) const fn to_bits(self) -> u64 {
+        (self.index as u64) << 32 | self.generation as u64
+    }
+
+    /// The inverse of [`to_bits`](Self::to_bits).
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self { index: (bits >> 32) as u32, generation: bits as u32 }
+    }
 }
 
 pub(crate) struct Table<T> {
@@ -80,5 +90,8 @@ mod tests {
         assert_eq!(table.remove(first), None);
         assert_eq!(table.get(second), Some(&"second"));
         assert_eq!(table.get(TaskKey::MAIN), None);
+        for key in [first, second, TaskKey::MAIN] {
+            assert_eq!(TaskKey::from_bits(key.to_bits()), key);
+        }
     }
 }

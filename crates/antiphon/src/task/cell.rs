@@ -1,7 +1,7 @@
 //! A task's future and its outcome.
 
 use super::{Header, Joinable, Runnable, Waiting};
-use crate::runtime::catch;
+use crate::runtime::{Loop, catch};
 use crate::{Failure, JoinError, Panic};
 use antiphon_core::Ended;
 use std::cell::{Cell, RefCell};
@@ -102,9 +102,12 @@ where
     }
 }
 
-/// Reports a failure that nobody has asked for, as asyncio does for exceptions never retrieved.
+/// Keeps the waker for another task, and reports a failure that nobody has asked for, as asyncio does for exceptions never retrieved.
 impl<F, T, E> Drop for TaskCell<F, T, E> {
     fn drop(&mut self) {
+        if let Some(waker) = self.header.take_waker() {
+            Loop::keep_waker(waker);
+        }
         if !self.header.state.get().is_unretrieved() {
             return;
         }

@@ -1,12 +1,11 @@
 //! What every task has, whatever its future: name, cancellation, waker, and who waits for its end.
 
 use crate::Panic;
-use crate::runtime::{Loop, TaskKey, TaskWaker, Work};
-use crate::wait_node::WaitNode;
+use crate::runtime::{Loop, TaskKey, TaskWaker};
+use crate::wait_node::Who;
 use antiphon_core::Ended;
 use antiphon_core::future::FutureState;
 use antiphon_core::task::Cancellation;
-use antiphon_engine::Inbox;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::panic::Location;
 use std::rc::Rc;
@@ -47,11 +46,21 @@ pub(crate) struct Header {
     pub(crate) waiting: Cell<Waiting>,
     pub(crate) location: &'static Location<'static>,
     number: u64,
+    waker: OnceCell<OwnWaker>,
+    /// Who joins: a task has one handle.
+    joiner: RefCell<Who>,
+    rarities: OnceCell<Box<Rarities>>,
+}
+
+/// What few tasks have.
+#[derive(Default)]
+struct Rarities {
     name: RefCell<Option<Rc<str>>>,
-    waker: OnceCell<(Arc<TaskWaker>, Waker)>,
-    waiters: RefCell<Vec<WaitNode>>,
     observers: RefCell<Vec<Observer>>,
 }
+
+/// A task's waker, and a way to see whether others have copies.
+pub(crate) type OwnWaker = (Arc<TaskWaker>, Waker);
 
 impl Header {
     pub(crate) fn new(number: u64, location: &'static Location<'static>) -> Self {
@@ -64,15 +73,14 @@ impl Header {
             waiting: Cell::new(Waiting::Unknown),
             location,
             number,
-            name: RefCell::new(None),
             waker: OnceCell::new(),
-            waiters: RefCell::default(),
-            observers: RefCell::default(),
+            joiner: RefCell::new(Who::Nobody),
+            rarities: OnceCell::new(),
         }
     }
 
     pub(crate) fn name(&self) -> Rc<str> {
-        let given = self.name.borrow().clone();
+        let given = self.rarities.get().and_then(|rarities| rarities.name.borrow().clone());
         given.unwrap_or_else(|| match self.number {
             0 => Rc::from("main"),
             number => Rc::from(format!("task-{number}")),
@@ -80,7 +88,7 @@ impl Header {
     }
 
     pub(crate) fn set_name(&self, name: &str) {
-        let former = self.name.replace(Some(Rc::from(name)));
+        let former = self.rarities.get_or_init(Box::default).name.replace(Some(Rc::from(name)));
         drop(former);
     }
 
@@ -116,12 +124,13 @@ impl Header {
 
     /// The waker for foreign futures, and for everybody else to know the task by.
     #[inline]
-    pub(crate) fn waker(&self, inbox: &Arc<Inbox<Work>>) -> &Waker {
-        let (_, waker) = self.waker.get_or_init(|| {
-            let target = Arc::new(TaskWaker { key: self.key.get(), inbox: Arc::clone(inbox) });
-            (Arc::clone(&target), Waker::from(target))
-        });
-        waker
+    pub(crate) fn waker(&self, own: &Loop) -> &Waker {
+        &self.waker.get_or_init(|| own.make_waker(self.key.get())).1
+    }
+
+    /// Gives the waker back to be used again, if nobody else has a copy.
+    pub(crate) fn take_waker(&mut self) -> Option<OwnWaker> {
+        self.waker.take().filter(|(target, _)| Arc::strong_count(target) == 2)
     }
 
     #[inline]
@@ -134,15 +143,19 @@ impl Header {
         self.waker.get().is_some_and(|(target, _)| Arc::strong_count(target) > 2)
     }
 
-    pub(crate) fn wake_when_done(&self, node: WaitNode) {
-        self.waiters.borrow_mut().push(node);
+    /// Wakes whoever polls with `waker` when the task ends.
+    pub(crate) fn wake_when_done(&self, waker: &Waker) {
+        if !self.joiner.borrow().is_woken_by(waker) {
+            let former = self.joiner.replace(Who::of(waker));
+            drop(former);
+        }
     }
 
     /// Calls `observer` when the task ends; at once if it has.
     pub(crate) fn observe(&self, observer: Observer) {
         match self.ended.get() {
             Some(ended) => observer(ended),
-            None => self.observers.borrow_mut().push(observer),
+            None => self.rarities.get_or_init(Box::default).observers.borrow_mut().push(observer),
         }
     }
 
@@ -163,10 +176,11 @@ impl Header {
         };
         self.state.set(state);
         self.ended.set(Some(ended));
-        let observers = std::mem::take(&mut *self.observers.borrow_mut());
-        observers.into_iter().for_each(|observer| observer(ended));
-        let waiters = std::mem::take(&mut *self.waiters.borrow_mut());
-        waiters.iter().for_each(WaitNode::wake);
+        if let Some(rarities) = self.rarities.get() {
+            let observers = std::mem::take(&mut *rarities.observers.borrow_mut());
+            observers.into_iter().for_each(|observer| observer(ended));
+        }
+        self.joiner.replace(Who::Nobody).wake();
     }
 }
 

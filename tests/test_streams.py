@@ -264,15 +264,17 @@ async def test_refused_data(connections):
     writer.write(data=b"")
 
 
-async def test_methods_replaced_on_the_transport_or_reader_are_called(loop, streams):
-    class Tapped(streams.StreamReader):
+@pytest.mark.parametrize("derived", [False, True], ids=["exact", "derived"])
+async def test_methods_replaced_on_an_instance_are_called(loop, streams, derived):
+    class Derived(streams.StreamReader):
         pass
 
     seen = []
     near, far = socket.socketpair()
     near.setblocking(False)
-    reader = Tapped(loop=loop)
-    reader.feed_data = lambda data: (seen.append(data), Tapped.feed_data(reader, data))
+    reader = (Derived if derived else streams.StreamReader)(loop=loop)
+    feed = reader.feed_data
+    reader.feed_data = lambda data: (seen.append(data), feed(data))
     protocol = streams.StreamReaderProtocol(reader, loop=loop)
     transport, _ = await loop.create_unix_connection(lambda: protocol, sock=near)
     writer = streams.StreamWriter(transport, protocol, reader, loop)

@@ -14,7 +14,9 @@ use super::drain;
 use crate::ffi::instance::DictionarySlot;
 use crate::ffi::raise::{self, assertion_error};
 use crate::ffi::visitor::Visitor;
-use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Result, call, call_method, check};
+use crate::ffi::{
+    Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, call_method, check,
+};
 use crate::names::{import, names};
 use crate::tls::transport::Tls;
 use crate::transport::stream::{Stream, is};
@@ -223,8 +225,12 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
             call(&import("antiphon.streams", "unclosed_writer")?, [&this.owned()]).map(drop)
         }
     });
-    if ended.is_err() {
-        raise::write_unraisable(Some(&this.owned()));
+    match ended {
+        Ok(()) => {}
+        // The interpreter ends: its modules are gone, and with them who would hear of the warning.
+        // SAFETY: the class is alive while the interpreter is.
+        Err(Raised) if raise::matches(unsafe { ffi::PyExc_ImportError }) => drop(raise::take()),
+        Err(Raised) => raise::write_unraisable(Some(&this.owned())),
     }
     if let Some(pending) = pending {
         raise::restore(pending);

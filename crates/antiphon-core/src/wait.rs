@@ -37,6 +37,13 @@ impl Wait {
         Self { left: children, until }
     }
 
+    /// Whether every child is done.
+    #[inline]
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.left == 0
+    }
+
     /// A child is done; whether the wait is over with it. Once over it stays so.
     #[inline]
     pub fn child_done(&mut self, ended: Ended) -> bool {

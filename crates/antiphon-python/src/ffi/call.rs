@@ -68,6 +68,16 @@ impl<'a> Args<'a> {
         Ok(bound.map(|value| unsafe { Owned::from_borrowed(value.unwrap_or_else(|| ffi::Py_None())) }))
     }
 
+    /// [`Self::required`] for what is called often, and by place as a rule.
+    #[inline(always)]
+    pub fn exactly<const N: usize>(&self, names: [&Owned; N]) -> Result<[Owned; N]> {
+        if self.positional != N || self.has_keywords() {
+            return self.required(names);
+        }
+        // SAFETY: as many values, alive during the call.
+        Ok(std::array::from_fn(|place| unsafe { Owned::from_borrowed(self.values[place]) }))
+    }
+
     /// The positional arguments.
     #[inline(always)]
     pub fn positional(&self) -> &'a [*mut ffi::PyObject] {

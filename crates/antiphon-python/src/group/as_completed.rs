@@ -16,7 +16,7 @@ use pyo3::ffi;
 use super::alarm::Alarm;
 use super::identity::IdentitySet;
 use super::next_completed;
-use super::wait::{items, new_set, type_name};
+use super::wait::{distinct, type_name};
 use super::waiter::Waiter;
 use super::{awaited_by, child, ensure, owner};
 use crate::ffi::raise::type_error;
@@ -118,10 +118,10 @@ impl Instance<Completing> {
         check_children(&children)?;
         let owner = owner::event_loop()?;
         let task = awaited_by::current(&owner)?;
-        let different = items(&new_set(Some(&children))?)?;
+        let (_, different) = distinct(&children)?;
         let mut pending = IdentitySet::default();
         for awaitable in &different {
-            drop(pending.insert(ensure::ensure_future(awaitable, Some(&owner))?));
+            pending.insert(ensure::ensure_future(awaitable, Some(&owner))?);
         }
         let futures = pending.to_vec();
         let rules = AsCompleted::new(futures.len());

@@ -10,7 +10,7 @@ use pyo3::ffi;
 use super::gathering_future::{self, GatheringRef};
 use super::identity::AddressHasher;
 use super::task_group::list_of;
-use super::{awaited_by, child, ensure, owner};
+use super::{awaited_by, child, ensure, owner, task};
 use crate::ffi::{Args, Owned, Raised, Result, call, call_method, check};
 use crate::future::FutureRef;
 use crate::names::names;
@@ -104,7 +104,7 @@ impl Gatherer {
             self.owner = Some(child::owner(&child)?);
         }
         if child.as_ptr() != argument.as_ptr() {
-            forget_if_destroyed(&child)?;
+            task::ignore_loss(&child)?;
         }
         if !only {
             self.seen.insert(argument, &child)?;
@@ -127,16 +127,6 @@ impl Gatherer {
         }
         self.outer.as_ref().ok_or(Raised)
     }
-}
-
-/// The caller cannot get at a task that was made for him: nobody is to be told if it is destroyed while pending.
-#[inline]
-fn forget_if_destroyed(task: &Owned) -> Result<()> {
-    // SAFETY: F1; living objects.
-    check(unsafe {
-        ffi::PyObject_SetAttr(task.as_ptr(), names()._log_destroy_pending.as_ptr(), ffi::Py_False())
-    })
-    .map(drop)
 }
 
 /// A future with an empty list.

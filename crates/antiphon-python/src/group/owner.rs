@@ -1,5 +1,7 @@
 //! The loop at hand: ours as a rule, any other that keeps asyncio's interface if need be.
 
+use std::sync::OnceLock;
+
 use pyo3::ffi;
 
 use crate::event_loop::EventLoop;
@@ -7,14 +9,36 @@ use crate::ffi::{Instance, Owned, Payload, Result, call, call_method};
 use crate::future::FutureRef;
 use crate::names::names;
 
+/// The class of the first loop of ours that was asked about, kept alive: nearly every other is of that class, too.
+static USUAL: OnceLock<Owned> = OnceLock::new();
+
 /// The loop as one of ours, if it is.
 #[inline(always)]
 pub fn native(owner: &Owned) -> Option<&Instance<EventLoop>> {
-    // SAFETY: F1; the type is compared before the object is taken for one of ours (F2).
+    // SAFETY: F1; a living object, taken for one of ours (F2) only if it is of a class that was found to be.
     unsafe {
-        let ours = ffi::PyObject_TypeCheck(owner.as_ptr(), EventLoop::type_object()) != 0;
-        ours.then(|| Instance::from_ptr(owner.as_ptr()))
+        let usual = USUAL.get().is_some_and(|class| owner.is_exactly(class.as_ptr().cast()));
+        (usual || is_native(owner)).then(|| Instance::from_ptr(owner.as_ptr()))
     }
+}
+
+#[cold]
+fn is_native(owner: &Owned) -> bool {
+    // SAFETY: F1; living objects.
+    unsafe {
+        let class = ffi::Py_TYPE(owner.as_ptr());
+        let native = ffi::PyType_IsSubtype(class, EventLoop::type_object()) != 0;
+        if native {
+            let _ = USUAL.set(Owned::from_borrowed(class.cast()));
+        }
+        native
+    }
+}
+
+/// Whether it is one of ours, and this thread runs it.
+#[inline]
+pub fn runs_here(owner: &Owned) -> bool {
+    native(owner).is_some_and(|native| native.is_running() && native.seat().is_mine())
 }
 
 /// The task that runs in the loop now.

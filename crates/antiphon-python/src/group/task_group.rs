@@ -134,7 +134,11 @@ impl Instance<TaskGroup> {
             Ended::Raised => child::exception(task)?,
             _ => None,
         };
-        let parent = self.state.with(|state| state.parent.clone());
+        let parent = if cfg!(Py_3_14) || exception.is_some() {
+            self.state.with(|state| state.parent.clone())
+        } else {
+            None
+        };
         if cfg!(Py_3_14)
             && let Some(parent) = &parent
         {
@@ -269,14 +273,11 @@ impl Instance<TaskGroup> {
             self.child_done(&task)?;
             return Ok(task);
         }
-        let (before, aborting) = self.state.with(|state| {
-            let before = state.tasks.insert(task.clone());
-            if before.is_none() {
-                state.rules.add_child();
-            }
-            (before, state.rules.is_aborting())
+        let aborting = self.state.with(|state| {
+            state.tasks.insert(task.clone());
+            state.rules.add_child();
+            state.rules.is_aborting()
         });
-        drop(before);
         if self.is_derived() {
             // A derived class may have its own idea of what to do then.
             let callback = self.owned().attr(&names()._on_task_done)?;
@@ -335,7 +336,7 @@ fn aenter(this: &Instance<TaskGroup>) -> Result {
 
 fn aexit(this: &Instance<TaskGroup>, args: Args<'_>) -> Result {
     let names = names();
-    let [kind, exception, _] = args.required([&names.et, &names.exc, &names.tb])?;
+    let [kind, exception, _] = args.exactly([&names.et, &names.exc, &names.tb])?;
     let exception = if kind.is_none() || exception.is_none() { None } else { Some(exception) };
     Leave::make(this.owned(), exception)
 }
@@ -361,7 +362,7 @@ fn repr(this: &Instance<TaskGroup>) -> Result {
 
 fn get_tasks(this: &Instance<TaskGroup>) -> Result {
     let tasks = this.state.with(|state| state.tasks.to_vec());
-    let set = super::wait::new_set(None)?;
+    let set = super::wait::new_set()?;
     for task in tasks {
         // SAFETY: F1; living objects; nobody else knows the set.
         crate::ffi::check(unsafe { ffi::PySet_Add(set.as_ptr(), task.as_ptr()) })?;

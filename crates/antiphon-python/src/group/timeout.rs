@@ -27,8 +27,9 @@ use crate::{collected_slots, initialiser, method, method_noargs, unary_slot};
 struct State {
     rules: antiphon_core::Timeout,
     when: Option<When>,
-    /// The task whose block it is, and its loop; from entering to leaving.
+    /// The task whose block it is; from entering to leaving.
     task: Option<Owned>,
+    /// The loop: where it was made, then where it was entered.
     owner: Option<Owned>,
 }
 
@@ -53,8 +54,8 @@ impl Payload for Timeout {
 
 /// Makes one that is not entered; `None`: it never expires.
 #[inline]
-fn make(when: Option<When>) -> Result {
-    let state = State { when, ..State::default() };
+fn make(owner: Option<Owned>, when: Option<When>) -> Result {
+    let state = State { when, owner, ..State::default() };
     Instance::<Timeout>::create(Timeout { state: GilCell::new(state), alarm: Alarm::default() })
 }
 
@@ -84,9 +85,10 @@ pub fn deadline_in(owner: &Owned, delay: &Owned) -> Result<Option<When>> {
 #[cfg(Py_3_12)]
 #[inline]
 pub fn make_in(delay: &Owned) -> Result<Typed<Timeout>> {
-    let when = if delay.is_none() { None } else { deadline_in(&crate::event_loop::running()?, delay)? };
+    let owner = crate::event_loop::running()?;
+    let when = deadline_in(&owner, delay)?;
     // SAFETY: just made.
-    make(when).map(|made| unsafe { Typed::new_unchecked(made) })
+    make(Some(owner), when).map(|made| unsafe { Typed::new_unchecked(made) })
 }
 
 /// The object as a timeout, if its class derives from `Timeout`.
@@ -100,15 +102,16 @@ pub fn derived(object: &Owned) -> Option<&Instance<Timeout>> {
 
 /// `timeout(delay)`.
 fn timeout(args: Args<'_>) -> Result {
-    let [delay] = args.required([&names().delay])?;
+    let [delay] = args.exactly([&names().delay])?;
     let owner = crate::event_loop::running()?;
-    make(deadline_in(&owner, &delay)?)
+    let when = deadline_in(&owner, &delay)?;
+    make(Some(owner), when)
 }
 
 /// `timeout_at(when)`.
 fn timeout_at(args: Args<'_>) -> Result {
     let [when] = args.required([&names().when])?;
-    make(given(when))
+    make(None, given(when))
 }
 
 fn given(when: Owned) -> Option<When> {
@@ -135,20 +138,24 @@ impl Instance<Timeout> {
         if self.state() != TimeoutState::Created {
             return Err(runtime_error("Timeout has already been entered"));
         }
-        let owner = crate::event_loop::running()?;
+        let owner = match self.state.with(|state| state.owner.clone()) {
+            // The loop that runs here: nobody has to be asked which that is.
+            Some(made_in) if owner::runs_here(&made_in) => made_in,
+            _ => crate::event_loop::running()?,
+        };
         let Some(task) = owner::current_task(&owner)? else {
             return Err(runtime_error("Timeout should be used inside a task"));
         };
         let requests = super::task::cancelling(&task)?;
-        let (entered, when) = self.state.with(|state| {
+        let (entered, when, before) = self.state.with(|state| {
             let entered = state.rules.enter(requests);
+            let mut before = (None, None);
             if entered.is_ok() {
-                // Both were empty before the first entry.
-                state.task = Some(task);
-                state.owner = Some(owner.clone());
+                before = (state.task.replace(task), state.owner.replace(owner.clone()));
             }
-            (entered, state.when.clone())
+            (entered, state.when.clone(), before)
         });
+        drop(before);
         if entered.is_err() {
             return Err(runtime_error("Timeout has already been entered"));
         }
@@ -308,7 +315,7 @@ fn aenter(this: &Instance<Timeout>) -> Result {
 
 fn aexit(this: &Instance<Timeout>, args: Args<'_>) -> Result {
     let names = names();
-    let [kind, exception, _] = args.required([&names.exc_type, &names.exc_val, &names.exc_tb])?;
+    let [kind, exception, _] = args.exactly([&names.exc_type, &names.exc_val, &names.exc_tb])?;
     let exception = if kind.is_none() || exception.is_none() { None } else { Some(exception) };
     Leave::make(this.owned(), exception)
 }

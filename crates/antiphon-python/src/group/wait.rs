@@ -67,22 +67,28 @@ fn rule(given: Option<&Owned>) -> Result<ReturnWhen> {
     Err(Raised)
 }
 
-/// A list's or set's items.
-pub fn items(collection: &Owned) -> Result<Vec<Owned>> {
-    // SAFETY: F1; the list is ours alone.
+/// `set(iterable)`, and what is in it.
+pub fn distinct(iterable: &Owned) -> Result<(Owned, Vec<Owned>)> {
+    let set = new_set()?;
+    let mut items = Vec::new();
+    // SAFETY: F1; living objects; the iterator gives new references, or null with or without an error. Hashing may run
+    // Python code, which does not know the set.
     unsafe {
-        let list = Owned::from_new(ffi::PySequence_List(collection.as_ptr()))?;
-        let length = ffi::PyList_GET_SIZE(list.as_ptr());
-        Ok((0..length)
-            .map(|place| Owned::from_borrowed(ffi::PyList_GET_ITEM(list.as_ptr(), place)))
-            .collect())
+        let iterator = Owned::from_new(ffi::PyObject_GetIter(iterable.as_ptr()))?;
+        while let Ok(item) = Owned::from_new(ffi::PyIter_Next(iterator.as_ptr())) {
+            check(ffi::PySet_Add(set.as_ptr(), item.as_ptr()))?;
+            if ffi::PySet_Size(set.as_ptr()) as usize > items.len() {
+                items.push(item);
+            }
+        }
+        if ffi::PyErr_Occurred().is_null() { Ok((set, items)) } else { Err(Raised) }
     }
 }
 
-/// `set(iterable)`.
-pub fn new_set(iterable: Option<&Owned>) -> Result {
-    // SAFETY: F1; null makes an empty set.
-    unsafe { Owned::from_new(ffi::PySet_New(iterable.map_or(std::ptr::null_mut(), Owned::as_ptr))) }
+/// An empty set.
+pub fn new_set() -> Result {
+    // SAFETY: F1; null stands for nothing to put in.
+    unsafe { Owned::from_new(ffi::PySet_New(std::ptr::null_mut())) }
 }
 
 impl WaitForMany {
@@ -94,8 +100,7 @@ impl WaitForMany {
             return Err(value_error("Set of Tasks/Futures is empty."));
         }
         let until = rule(return_when)?;
-        let all = new_set(Some(given))?;
-        let children = items(&all)?;
+        let (all, children) = distinct(given)?;
         for child in &children {
             if ensure::is_coroutine(child)? {
                 return Err(type_error("Passing coroutines is forbidden, use tasks explicitly."));
@@ -121,8 +126,11 @@ impl WaitForMany {
 }
 
 /// `(done, pending)`.
-fn sort_out(all: Owned, children: &[Owned]) -> Result {
-    let empty = new_set(None)?;
+fn sort_out(all: Owned, children: &[Owned], complete: bool) -> Result {
+    let empty = new_set()?;
+    if complete {
+        return Owned::tuple([all, empty]);
+    }
     let mut pending = Vec::new();
     for child in children {
         if !child::is_done(child)? {
@@ -154,7 +162,7 @@ impl Operation for WaitForMany {
             }
             Phase::Waiting { all, children, waiting } => {
                 waiting.end(&children, resume)?;
-                sort_out(all, &children).map(Step::Returned)
+                sort_out(all, &children, waiting.is_complete()).map(Step::Returned)
             }
             Phase::Moving => Err(raise::runtime_error("cannot reuse already awaited coroutine")),
         }

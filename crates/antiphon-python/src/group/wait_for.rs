@@ -43,7 +43,7 @@ pub fn result_or_timeout(future: &Owned) -> Result<Step> {
 
 fn wait_for(args: Args<'_>) -> Result {
     let names = names();
-    let [awaited, limit] = args.required([&names.fut, &names.timeout])?;
+    let [awaited, limit] = args.exactly([&names.fut, &names.timeout])?;
     make(awaited, limit)
 }
 

@@ -104,8 +104,16 @@ impl Instance<Waiting> {
         }
     }
 
+    /// Whether all children are done, and have told so.
+    pub fn is_complete(&self) -> bool {
+        self.rules.with(|rules| rules.is_complete())
+    }
+
     fn clean_up(&self, children: &[Owned]) -> Result<()> {
         self.alarm.cancel(&self.owner)?;
+        if self.is_complete() {
+            return Ok(());
+        }
         let this = self.owned();
         for child in children {
             // Ours that are done have told, or will tell in vain.

@@ -132,6 +132,11 @@ impl TaskObject {
         unsafe { FutureObject::from_ptr(self.as_ptr()) }
     }
 
+    /// Nobody is to be told if it is dropped before it is done.
+    pub fn ignore_loss(&self) {
+        self.inner.with(|inner| inner.reports_its_loss = false);
+    }
+
     /// The context that it runs in.
     pub fn context(&self) -> Option<Owned> {
         self.inner.with(|inner| inner.context.clone())

@@ -42,7 +42,7 @@ names! {
         time, r#type, value, waiter, write,
         CANCELLED, call_exception_handler, call_soon, create_task, FINISHED, future, _get_event_loop, get_event_loop, message,
         PENDING, source_traceback,
-        ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, __round__, _asyncio_future_blocking, _cancel_message,
+        ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, __get__, __round__, _asyncio_awaited_by, _asyncio_future_blocking, _cancel_message,
         _get_loop, _handle_timeout, _log_destroy_pending, _make_cancelled_error, _on_task_done,
         add_done_callback, arg, call_at, cancelling, coro, coro_or_future,
         current_task, delay, et, exc, exc_tb, exc_type, exc_val, exceptions, fs, fut,

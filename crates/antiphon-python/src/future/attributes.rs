@@ -2,12 +2,19 @@
 //!
 //! Source: CPython Modules/_asynciomodule.c (`FutureType_getsetlist`).
 
+#[cfg(Py_3_14)]
+use std::ptr;
+
 use antiphon_core::future::Status;
 use pyo3::ffi;
 
 use super::FutureObject;
+#[cfg(Py_3_14)]
+use super::callback::Callback;
 use crate::ffi::raise::{raise, value_error};
 use crate::ffi::{HeapType, Owned, Raised, Result};
+#[cfg(Py_3_14)]
+use crate::ffi::{call_method, check};
 use crate::names::names;
 use crate::{getter, setter};
 
@@ -100,8 +107,38 @@ fn set_cancel_message(this: &FutureObject, value: Option<&Owned>) -> Result<()> 
     Ok(())
 }
 
+/// Who waits for it: the tasks among its callbacks, and those that `future_add_to_awaited_by` has noted with the base.
+///
+/// A task of ours that awaits a future of ours is noted nowhere else, so that an await costs nothing for the call graph.
+#[cfg(Py_3_14)]
+fn get_awaited_by(this: &FutureObject) -> Result {
+    let names = names();
+    let noted = names.base_future_class.attr(&names._asyncio_awaited_by)?;
+    let noted = call_method(&noted, &names.__get__, [&this.owned()])?;
+    let waiting: Vec<Owned> = this.callbacks().iter().filter_map(Callback::waiting_task).collect();
+    if waiting.is_empty() {
+        return Ok(noted);
+    }
+    // SAFETY: F1; a set of ours, filled from living objects, some of which Python code may compare.
+    unsafe {
+        let iterable = if noted.is_none() { ptr::null_mut() } else { noted.as_ptr() };
+        let waiters = Owned::from_new(ffi::PySet_New(iterable))?;
+        for task in &waiting {
+            check(ffi::PySet_Add(waiters.as_ptr(), task.as_ptr()))?;
+        }
+        Owned::from_new(ffi::PyFrozenSet_New(waiters.as_ptr()))
+    }
+}
+
 /// Adds this file's attributes, which tasks have as well.
 pub fn add(kind: HeapType) -> HeapType {
+    #[cfg(Py_3_14)]
+    let kind = kind.attribute(
+        c"_asyncio_awaited_by",
+        getter!(get_awaited_by),
+        None,
+        c"The tasks that wait for it, or None.",
+    );
     kind.attribute(c"_state", getter!(get_state), None, c"PENDING, CANCELLED or FINISHED.")
         .attribute(
             c"_asyncio_future_blocking",

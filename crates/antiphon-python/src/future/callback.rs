@@ -84,6 +84,12 @@ impl Callback {
         unsafe { Owned::from_borrowed(self.as_ptr()) }
     }
 
+    /// The task that waits, if it is one.
+    #[cfg(Py_3_14)]
+    pub fn waiting_task(&self) -> Option<Owned> {
+        (self.callee() == Callee::Task).then(|| self.object())
+    }
+
     /// The context of a function.
     pub fn context(&self) -> Option<&Owned> {
         self.context.as_ref()

@@ -38,7 +38,7 @@ fmt: ## format the Rust and the Python code
 bench: ## measure asyncio, uvloop, rloop and antiphon; the table goes to benches/results/
 	@scripts/bench.sh $(BENCH)
 
-conformance: ## run all of CPython's own asyncio tests on antiphon, on 3.11 to 3.14
+conformance: ## run all of CPython's own asyncio tests on antiphon, on 3.11 to 3.14, with and without install()
 	@scripts/conformance.sh $(CONF)
 
 soak: ## random connections and faults for three minutes, every byte checked

@@ -13,9 +13,14 @@ from pathlib import Path
 
 import suite
 
-__all__ = ["read_baseline", "read_expectations", "write_baseline"]
+__all__ = ["read_baseline", "read_expectations", "run_name", "write_baseline"]
 
 HERE = Path(__file__).resolve().parent
+
+
+def run_name(release: str, installed: bool) -> str:
+    """Names a run: "3.13", or "3.13-installed" if antiphon's objects stand under all of asyncio's names."""
+    return f"{release}-installed" if installed else release
 
 
 def read_baseline(version: str) -> set[str] | None:
@@ -67,7 +72,7 @@ def read_expectations(release: str, installed: bool) -> dict[str, str]:
         ValueError: a line without a reason, or a second line for a test.
     """
     reasons: dict[str, str] = {}
-    for name in (release, f"{release}-installed") if installed else (release,):
+    for name in dict.fromkeys((release, run_name(release, installed))):
         file = HERE / "expectations" / f"{name}.txt"
         for line in _lines(file) if file.exists() else ():
             test, _, reason = (part.strip() for part in line.partition("|"))

@@ -1,7 +1,12 @@
 """Runs CPython's own asyncio tests on antiphon and fails if any does not end as expected.
 
-    run.py [--quick] [--install] [--module NAME] [--test PATTERN] [--jobs N] RELEASE=PYTHON...
+    run.py [--quick] [--install | --both] [--module NAME] [--test PATTERN] [--jobs N] RELEASE=PYTHON...
     run.py --baseline 3 RELEASE=PYTHON...
+
+With --install every process calls `antiphon.install()` first, and the runner lets CPython's classes of tests for
+"the C one" (`asyncio.tasks._CTask`, `asyncio.futures._CFuture`, `_c_current_task` and so on, which `install()` leaves
+alone) mean what stands under the public names then: those bodies test antiphon's own tasks and futures. Tests of
+asyncio's Python classes are left out, as nobody uses them there.
 
 Each PYTHON is an interpreter that can import antiphon. Its tests are judged by the lists of this
 folder (`lists`, `verdict`); the last line counts as pytest's does. What every test said is kept in
@@ -42,9 +47,11 @@ def main() -> int:
         for release, python in options.interpreters:
             measure_baseline(tests, release, python, options)
         return 0
+    ways = (False, True) if options.both else (options.install,)
     verdicts = {
-        release: run_release(tests, release, python, options)
+        lists.run_name(release, installed): run_release(tests, release, python, options, installed)
         for release, python in options.interpreters
+        for installed in ways
     }
     print_table(verdicts)
     return 0 if all(verdict.is_good for verdict in verdicts.values()) else 1
@@ -56,9 +63,11 @@ def parse_arguments() -> argparse.Namespace:
         description="Runs CPython's own asyncio tests on antiphon.", allow_abbrev=False
     )
     parser.add_argument("--quick", action="store_true", help="the part that CI runs")
-    parser.add_argument(
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
         "--install", action="store_true", help="call antiphon.install() first in every process"
     )
+    way.add_argument("--both", action="store_true", help="all without and with --install")
     parser.add_argument("--module", action="append", default=[], help="such as test_events")
     parser.add_argument("--test", action="append", default=[], help="a pattern of test ids")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="modules at a time")
@@ -81,30 +90,38 @@ def interpreter(argument: str) -> tuple[str, str]:
     return release, python
 
 
-def patterns_of(options: argparse.Namespace) -> list[str] | None:
+def patterns_of(options: argparse.Namespace, installed: bool) -> list[str] | None:
     """Returns patterns of the tests to run; None for all."""
     patterns = [f"{module}.*" for module in options.module] + options.test
     if options.quick and not patterns:
-        return suite.QUICK
+        return suite.QUICK_INSTALLED if installed else suite.QUICK
     return patterns or None
 
 
 def measurement_of(
-    tests: suite.Suite, release: str, python: str, options: argparse.Namespace
+    tests: suite.Suite,
+    release: str,
+    python: str,
+    options: argparse.Namespace,
+    installed: bool = False,
 ) -> Measurement:
     """Prepares to run tests of one interpreter."""
-    work = KEPT / f"work-{release}"
-    return Measurement(tests, python, release, work, options.jobs, tell, options.install)
+    name = lists.run_name(release, installed)
+    return Measurement(tests, python, name, KEPT / f"work-{name}", options.jobs, tell, installed)
 
 
 def run_release(
-    tests: suite.Suite, release: str, python: str, options: argparse.Namespace
+    tests: suite.Suite,
+    release: str,
+    python: str,
+    options: argparse.Namespace,
+    installed: bool,
 ) -> Verdict:
     """Runs the tests of one interpreter on antiphon, tells what was not expected, and judges."""
     version = version_of(python)
-    patterns = patterns_of(options)
-    measurement = measurement_of(tests, release, python, options)
-    expected = lists.read_expectations(release.removesuffix("t"), options.install)
+    patterns = patterns_of(options, installed)
+    measurement = measurement_of(tests, release, python, options, installed)
+    expected = lists.read_expectations(release.removesuffix("t"), installed)
     begun = time.monotonic()
     outcomes = measurement.run("antiphon", patterns, left_out=expected)
     # A machine that is busy can fail a test that has a time limit of its own.
@@ -119,7 +136,7 @@ def run_release(
         )
 
     baseline = lists.read_baseline(version)
-    if baseline is not None and options.install:
+    if baseline is not None and installed:
         baseline -= suite.matching(baseline, tests.left_out_installed)
     due = baseline
     if baseline is None:
@@ -128,8 +145,11 @@ def run_release(
         baseline = set(outcomes) - failed_tests(outcomes)
         baseline |= passed_tests(measurement.run("asyncio", sorted(failed_tests(outcomes))))
     verdict = judge(outcomes, baseline, set(expected), chosen(due, patterns) | must_fail)
-    keep(f"{release}-installed" if options.install else release, version, outcomes, verdict)
-    print(f"CPython {version}: {time.monotonic() - begun:.0f} s")
+    name = lists.run_name(release, installed)
+    keep(name, version, outcomes, verdict)
+    print(
+        f"CPython {version}{', installed' if installed else ''}: {time.monotonic() - begun:.0f} s"
+    )
     print_surprises(verdict, outcomes, expected)
     for test in sorted(lucky):
         print(f"  passed on the second try only: {test}")
@@ -202,7 +222,14 @@ def print_surprises(
 
 def print_table(verdicts: Mapping[str, Verdict]) -> None:
     """Prints one line for each release, and a last one like pytest's."""
-    columns = ("release", "counted", "passed", "expected failures", "unexpected", "not counted")
+    columns = (
+        "release       ",
+        "counted",
+        "passed",
+        "expected failures",
+        "unexpected",
+        "not counted",
+    )
     print("\n" + "  ".join(columns))
     failed = 0
     for release, verdict in verdicts.items():
@@ -218,7 +245,7 @@ def print_table(verdicts: Mapping[str, Verdict]) -> None:
         failed += unexpected
         counted = len(verdict.passed) + len(verdict.expected_failures) + unexpected
         row = (
-            release,
+            release.ljust(14),
             counted,
             len(verdict.passed),
             len(verdict.expected_failures),

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["QUICK", "RUNNER", "Suite", "load_suite", "matching"]
+__all__ = ["QUICK", "QUICK_INSTALLED", "RUNNER", "Suite", "load_suite", "matching"]
 
 RUNNER = Path(__file__).resolve().parents[2] / "shared" / "conformance"
 
@@ -58,6 +58,30 @@ QUICK = [
     "test_timeouts.*",
     "test_unix_events.SelectorEventLoop*",
     "test_unix_events.TestF*",
+]
+
+# The same with `antiphon.install()`: whatever touches what that has put in place. Descriptors, sockets,
+# TLS and children are the same either way.
+QUICK_INSTALLED = [
+    "test_base_events.BaseEventLoopWithSelectorTests.*",
+    "test_context.*",
+    "test_eager_task_factory.*",
+    "test_free_threading.*",
+    "test_futures.*",
+    "test_futures2.*",
+    "test_graph.*",
+    "test_locks.*",
+    "test_pep492.*",
+    "test_queues.*",
+    "test_runners.*",
+    "test_server.*",
+    "test_staggered.*",
+    "test_streams.*",
+    "test_taskgroups.*",
+    "test_tasks.*",
+    "test_threads.*",
+    "test_timeouts.*",
+    "test_waitfor.*",
 ]
 
 # Half of the time of all: the same bodies over every pairing of classes.

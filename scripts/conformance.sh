@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs CPython's own asyncio tests on antiphon, on CPython 3.11 to 3.14 ($ANTIPHON_PYTHONS: other releases).
-# Arguments go to conformance/run.py, which judges them by the lists in conformance/: --quick for the part that
+# Runs CPython's own asyncio tests on antiphon, on CPython 3.11 to 3.14 ($ANTIPHON_PYTHONS: other releases), both ways:
+# on its loop, and with antiphon.install().
+# Arguments go to conformance/run.py in place of --both; it judges by the lists in conformance/: --quick for the part that
 # make test runs, --install to put all of antiphon in asyncio's place first, --module test_events for one module.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,4 +22,4 @@ while read -r release python <&3; do
     interpreters+=("$release=$PWD/.venv-$release/bin/python")
 done 3<<<"$pythons" # not standard input, which the commands inside may read
 
-PYTHONDONTWRITEBYTECODE=1 .venv/bin/python conformance/run.py "$@" "${interpreters[@]}"
+PYTHONDONTWRITEBYTECODE=1 .venv/bin/python conformance/run.py "${@:---both}" "${interpreters[@]}"

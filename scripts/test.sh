@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test: the Rust crates', the loom models, pytest on each interpreter of scripts/pythons.sh, and what tells
-# most of CPython's own asyncio tests on the oldest and the newest of them (make conformance runs all, on all).
+# most of CPython's own asyncio tests on the oldest and the newest of them, on the newest with antiphon.install() as
+# well (make conformance runs all, on all, both ways).
 #
 #   test.sh [PYTEST ARGUMENT...]        with arguments only pytest runs, with these
 #
@@ -68,9 +69,10 @@ pytest_on() {
     grep -E '^SKIPPED' "$log" | sed 's/^/            /' >>"$summary" || true
 }
 
-# conformance RELEASE...: of the environments that pytest_on has made.
+# conformance "ARGUMENT..." RELEASE...: of the environments that pytest_on has made; one line of the summary.
 conformance() {
-    local release interpreters=()
+    local arguments=$1 release interpreters=()
+    shift
     if [ ! -d ../shared/conformance ]; then
         note conformance "CPYTHON'S TESTS DID NOT RUN: no ../shared/conformance beside this clone"
         return
@@ -78,9 +80,10 @@ conformance() {
     for release in "$@"; do
         [ ! -x ".venv-$release/bin/python" ] || interpreters+=("$release=$PWD/.venv-$release/bin/python")
     done
-    step "CPython's own asyncio tests, the quick part" env PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 600 \
-        .venv/bin/python conformance/run.py --quick "${interpreters[@]}" || true
-    note conformance "$(tail -n 1 "$log" | grep -E '[0-9]+ passed' || echo '1 error: no result')"
+    # shellcheck disable=SC2086 # arguments are words
+    step "CPython's own asyncio tests, the quick part ($*) $arguments" env PYTHONDONTWRITEBYTECODE=1 \
+        timeout --kill-after=10 600 .venv/bin/python conformance/run.py --quick $arguments "${interpreters[@]}" || true
+    note conformance "$(tail -n 1 "$log" | grep -E '[0-9]+ passed' || echo '1 error: no result'), on $* $arguments"
 }
 
 # installed_on RELEASE: what runs on antiphon's loop, once more with antiphon.install().
@@ -137,7 +140,8 @@ if [ $# -eq 0 ]; then
     for release in $ends; do
         [ ! -x ".venv-$release/bin/python" ] || installed_on "$release"
     done
-    conformance $ends
+    conformance "" $ends
+    conformance --install "${ends##*$'\n'}"
     # On 3.13 where it is tested, else the last one.
     release=$(printf '%s\n' "${tested[@]}" | sort -V | sed -n '/^3[.]13$/{p;q};$p')
     [ ! -x ".venv-$release/bin/python" ] || switched_on "$release" ".venv-$release/bin/python"

@@ -165,3 +165,31 @@ fn generator_on_the_stack_can_be_made_by_hand() {
     assert_eq!(generator.resume(Resume::Send(())), Step::Yielded(7));
     assert_eq!(generator.resume(Resume::Close), Step::Raised(Exception::GeneratorExit));
 }
+
+#[test]
+fn delegate_of_an_abandoned_generator_is_closed_even_if_its_owner_ignores_that_twice() {
+    let closed = Rc::new(Cell::new(0));
+    let mut outer = BoxedGenerator::new({
+        let closed = Rc::clone(&closed);
+        async move |y: Yielder<'_, u8>| {
+            let stubborn = BoxedGenerator::new(async move |y: Yielder<'_, u8>| {
+                let mut outcome = y.yield_(1).await;
+                for value in [2, 3] {
+                    assert_eq!(outcome, Err(Exception::GeneratorExit));
+                    let closed = Rc::clone(&closed);
+                    let last = BoxedGenerator::new(async move |y: Yielder<'_, u8>| {
+                        let outcome = y.yield_(value).await;
+                        closed.set(closed.get() + 1);
+                        outcome
+                    });
+                    outcome = y.yield_from(last).await;
+                }
+                outcome
+            });
+            y.yield_from(stubborn).await
+        }
+    });
+    assert_eq!(outer.next(), Step::Yielded(1));
+    assert_eq!(outer.close(), Err(Exception::Protocol(ProtocolError::IgnoredExit)));
+    assert_eq!(closed.get(), 2, "both delegates were closed, the second after its owner was gone");
+}

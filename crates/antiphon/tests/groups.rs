@@ -215,6 +215,25 @@ fn cancellation_from_elsewhere_passes_a_timeout() {
 }
 
 #[test]
+fn cancellation_from_elsewhere_passes_even_after_the_time_was_up() {
+    virtually(async {
+        let task = spawn(async {
+            let outcome = timeout(SECOND, async {
+                assert_eq!(sleep(5 * SECOND).await, Err(Cancelled)); // the timeout's
+                sleep(5 * SECOND).await // cancelled from elsewhere
+            })
+            .await;
+            assert_eq!(outcome, Err(TimeoutError::Failed(Cancelled)));
+            assert_eq!(current_task().unwrap().cancelling(), 1);
+            outcome
+        });
+        sleep(2 * SECOND).await.unwrap();
+        task.cancel();
+        assert!(matches!(task.await, Err(JoinError::Cancelled)));
+    });
+}
+
+#[test]
 fn block_that_handles_the_timeout_has_been_in_time() {
     virtually(async {
         let outcome = timeout(SECOND, async {

@@ -10,6 +10,7 @@ A line is `program | script | trace`. A program is a sequence of
     f(p)      yield from p, noted as d and what it returned
     t(p)(q)   try p except A or B: q, noted as h and the exception
     e(p)(q)   try p except GeneratorExit: q, noted as hX
+    i(p)(q)   try p except RuntimeError: q, noted as hI or hP
 
 A script is a sequence of n (next), s4 (send 4), tA (throw A), c (close). The trace has notes and outcomes in
 their order: y3, r5, eA; eJ (sent to when just started), eI (ignored GeneratorExit), eP (raised StopIteration),
@@ -17,6 +18,7 @@ eF (resumed after its end); c or c5 (closed, and what it returned: CPython 3.13 
 from the generator's finalizer.
 """
 
+import gc
 import random
 import sys
 
@@ -64,7 +66,7 @@ def source(program, indent, functions):
                 f"{pad}trace.append(f'd{{returned}}')",
             ]
         else:
-            caught = "(A, B)" if kind == "t" else "GeneratorExit"
+            caught = {"t": "(A, B)", "e": "GeneratorExit", "i": "RuntimeError"}[kind]
             lines += [f"{pad}try:", *source(rest[0], indent + 1, functions)]
             lines += [
                 f"{pad}except {caught}:",
@@ -129,6 +131,26 @@ def random_program(rng, depth):
     return program
 
 
+def deep_program(rng, depth):
+    """A chain of delegations in which each level may catch what closes it, and yield then."""
+    rest = [("y", rng.randint(1, 9))]
+    if depth < 5:
+        rest = [("f", deep_program(rng, depth + 1)), *rest]
+    kind = rng.choice("eeeti ")
+    if kind == " ":
+        return rest
+    handlers = [
+        [],
+        [("y", rng.randint(1, 9))],
+        [("x", rng.choice("AX"))],
+        [("r", 3)],
+        [("f", [("e", [("y", 8)], [("y", 9)])])],
+    ]
+    if kind == "e" and rng.random() < 0.5:
+        rest = [("i", rest, rng.choice(handlers))]
+    return [(kind, rest, rng.choice(handlers)), *rng.choice(([], [("y", rng.randint(1, 9))]))]
+
+
 def text(program):
     """The program as a line has it."""
     words = []
@@ -142,8 +164,10 @@ def text(program):
 def main():
     rng = random.Random(5)
     seen = set()
-    while len(seen) < 1500:
-        program = random_program(rng, 0)
+    while len(seen) < 3000:
+        deep = len(seen) % 2 == 1
+        program = deep_program(rng, rng.randint(0, 3)) if deep else random_program(rng, 0)
+        weights = (8, 1, 5, 4) if deep else (8, 3, 3, 1)
         script = [
             step
             + (
@@ -153,7 +177,7 @@ def main():
                 if step == "s"
                 else ""
             )
-            for step in rng.choices("nstc", (8, 3, 3, 1), k=rng.randint(2, 9))
+            for step in rng.choices("nstc", weights, k=rng.randint(2, 9))
         ]
         line = f"{text(program)} | {' '.join(script)}"
         if line in seen:
@@ -166,9 +190,13 @@ def main():
             trace.append(answer)
         trace.append(".")
         del generator  # its finalizer closes it
+        gc.collect(
+            0
+        )  # a handler's traceback may hold the frame of an abandoned delegate in a cycle
         sys.stdout.write(f"{line} | {' '.join(trace)}\n")
 
 
 if __name__ == "__main__":
     sys.unraisablehook = lambda _: None
+    gc.disable()  # finalizers run when the program says so
     main()

@@ -693,3 +693,27 @@ async def test_a_block_that_was_called_and_never_awaited(aio, loop, audit):
     gc.collect()
     audit.take_warning(RuntimeWarning, r"coroutine '\w+\.__aenter__' was never awaited")
     assert not lock.locked()
+
+
+async def test_what_was_done_to_one_end_of_a_wait_does_not_show_in_another(aio, loop):
+    """Every wait ends with a `StopIteration` of its own, as far as anybody can see."""
+    event = aio.Event()
+    event.set()
+    ends = []
+    for number in range(6):
+        iterator = event.wait().__await__() if number % 2 else event.wait()
+        try:
+            iterator.send(None)
+        except StopIteration as end:
+            assert (end.value, end.args, end.__context__, end.__cause__) == (
+                True,
+                (True,),
+                None,
+                None,
+            )
+            if number < 3:
+                end.value, end.__cause__ = number, KeyError()
+                end.mark = number
+                ends.append(end)
+    assert [end.value for end in ends] == [0, 1, 2] and len(set(map(id, ends))) == 3
+    assert await event.wait() is True

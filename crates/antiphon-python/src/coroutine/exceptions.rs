@@ -11,7 +11,9 @@ use crate::ffi::{Owned, Raised, Result, check};
 /// for itself.
 #[inline]
 pub fn stop_iteration(value: &Owned) -> Raised {
-    match stopped(value) {
+    // SAFETY: comparing addresses only.
+    let is_true = value.as_ptr() == unsafe { ffi::Py_True() };
+    match if is_true { true_result::get(value) } else { stopped(value) } {
         Ok(exception) => raise::restore(exception),
         Err(raised) => raised,
     }
@@ -31,6 +33,52 @@ fn stopped(value: &Owned) -> Result {
         (*fields).value = value.clone().into_ptr();
         Ok(made)
     }
+}
+
+/// `StopIteration(True)`, which ends every wait for a lock or event, is one object as long as nobody keeps it. It holds
+/// nothing but `True`, so that no result lives longer for it.
+#[cfg(all(Py_3_12, not(Py_GIL_DISABLED)))]
+mod true_result {
+    use pyo3::ffi;
+
+    use super::stopped;
+    use crate::ffi::{GilCell, Owned, Result};
+
+    static KEPT: GilCell<Option<Owned>> = GilCell::new(None);
+
+    /// The exception, which nobody else has.
+    #[inline]
+    pub fn get(value: &Owned) -> Result {
+        match KEPT.get().filter(is_unused) {
+            Some(kept) => Ok(kept),
+            None => {
+                let made = stopped(value)?;
+                drop(KEPT.replace(Some(made.clone())));
+                Ok(made)
+            }
+        }
+    }
+
+    /// Whether only [`KEPT`] and `kept` refer to it, and whoever had it left it as it was.
+    #[inline]
+    fn is_unused(kept: &Owned) -> bool {
+        // SAFETY: F1; a living `StopIteration`, whose arguments are a tuple.
+        unsafe {
+            let fields = kept.as_ptr().cast::<ffi::PyStopIterationObject>();
+            let left =
+                [(*fields).dict, (*fields).notes, (*fields).traceback, (*fields).context, (*fields).cause];
+            ffi::Py_REFCNT(kept.as_ptr()) == 2
+                && left.iter().all(|place| place.is_null())
+                && (*fields).value == ffi::Py_True()
+                && ffi::PyTuple_GET_SIZE((*fields).args) == 1
+        }
+    }
+}
+
+/// Before 3.12 an `await` needs no exception; without a GIL nobody knows who else has an object.
+#[cfg(not(all(Py_3_12, not(Py_GIL_DISABLED))))]
+mod true_result {
+    pub(super) use super::stopped as get;
 }
 
 /// Raises `GeneratorExit`.

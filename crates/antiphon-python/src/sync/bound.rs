@@ -21,6 +21,14 @@ impl Bound {
     /// The running loop, and whether it is one of ours.
     #[inline]
     fn look(&self, this: &Owned) -> Result<(Owned, bool)> {
+        // The thread that runs a loop of ours holds its seat (S1), and runs no other.
+        let mine = self.0.with(|bound| bound.clone()).filter(|(bound, native)| {
+            // SAFETY: a loop of ours, if it is said to be one.
+            *native && unsafe { Instance::<EventLoop>::from_ptr(bound.as_ptr()) }.seat().is_mine()
+        });
+        if let Some(mine) = mine {
+            return Ok(mine);
+        }
         let running = running()?;
         let native = self.0.with(|bound| match bound {
             Some((bound, native)) => Ok((bound.as_ptr() == running.as_ptr()).then_some(*native)),

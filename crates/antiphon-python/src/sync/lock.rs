@@ -17,7 +17,7 @@ use crate::{getter, method_noargs, setter, unary_slot};
 
 use super::acquire::{self, Acquirable, AcquireOperation, CoroutineType};
 use super::bound::Bound;
-use super::context::{self, Block, BlockNames};
+use super::context::{Block, BlockNames};
 use super::object::{self, Object};
 use super::view;
 use super::waiter::{self, Waiter};
@@ -197,7 +197,7 @@ pub fn load(module: &Owned) -> Result<()> {
         let made = super::block_methods!(made, Lock).build(None, Instance::<Lock>::PAYLOAD_OFFSET)?;
         let _ = LOCK.set(made as usize);
         #[cfg(not(Py_3_14))]
-        context::add_block::<Lock>(made)?;
+        super::context::add_block::<Lock>(made)?;
     }
     object::publish(module, Lock::type_object(), c"Lock")
 }

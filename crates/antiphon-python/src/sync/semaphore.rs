@@ -19,7 +19,7 @@ use crate::{getter, method_noargs, setter, unary_slot};
 
 use super::acquire::{self, Acquirable, AcquireOperation, CoroutineType};
 use super::bound::Bound;
-use super::context::{self, Block, BlockNames};
+use super::context::{Block, BlockNames};
 use super::object::{self, Object};
 use super::view;
 use super::waiter::{self, Waiter};
@@ -257,7 +257,7 @@ pub fn load(module: &Owned) -> Result<()> {
             super::block_methods!(made, Semaphore).build(None, Instance::<Semaphore>::PAYLOAD_OFFSET)?;
         let _ = SEMAPHORE.set(made as usize);
         #[cfg(not(Py_3_14))]
-        context::add_block::<Semaphore>(made)?;
+        super::context::add_block::<Semaphore>(made)?;
         // SAFETY: a type object is an object.
         let base = unsafe { Owned::from_borrowed(made.cast()) };
         let made = object::heap_type::<Semaphore>(

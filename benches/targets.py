@@ -65,6 +65,9 @@ TO_REACH = (
     times_cheaper("semaphore_contended", 6),
     times_cheaper("event_broadcast", 6),
     times_cheaper("condition_ping_pong", 6),
+    times_cheaper("tcp_streams_64B_100c", 1.8),
+    times_cheaper("tcp_streams_1024B_100c", 1.8),
+    times_cheaper("tcp_streams_102400B_10c", 3.3),
     share_of_cpu("subprocess_spawn", 0.4),
     share_of_cpu("subprocess_communicate", 0.4),
     *(

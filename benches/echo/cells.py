@@ -91,6 +91,7 @@ QUICK_CELLS = frozenset(
         "sock_calls_64B_1c",
         "sock_calls_1024B_100c",
         "churn_64B_50c",
+        "tcp_streams_1024B_100c",
         "udp_1024B_100c",
         "unix_protocol_64B_100c",
         "tls_protocol_1024B_100c",

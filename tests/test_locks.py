@@ -717,3 +717,30 @@ async def test_what_was_done_to_one_end_of_a_wait_does_not_show_in_another(aio, 
                 ends.append(end)
     assert [end.value for end in ends] == [0, 1, 2] and len(set(map(id, ends))) == 3
     assert await event.wait() is True
+
+
+@pytest.mark.antiphon_lacks(reason="plain objects go the short way")
+async def test_methods_replaced_on_an_instance_are_called(aio, loop):
+    calls = []
+    lock = aio.Lock()
+    lock.release = lambda: calls.append("release")
+    async with lock:
+        pass
+    queue = aio.Queue()
+    queue._put = calls.append
+    queue.put_nowait("item")
+    assert calls == ["release", "item"]
+
+
+@pytest.mark.antiphon_lacks(reason="their bodies are native")
+async def test_waits_are_coroutine_functions(aio, loop):
+    for method in (aio.Lock().acquire, aio.Event().wait, aio.Queue().get):
+        assert inspect.iscoroutinefunction(method)
+
+
+@pytest.mark.antiphon_lacks(
+    reason="the list is there from the start, and the barrier needs no condition"
+)
+async def test_private_parts_as_asyncio_has_them(aio, loop):
+    assert aio.Lock()._waiters is None
+    assert aio.Barrier(1)._cond

@@ -116,6 +116,8 @@ impl TaskObject {
             (before, std::mem::replace(&mut inner.name, name))
         });
         drop(before);
+        #[cfg(Py_3_14)]
+        super::shown::fill(self)?;
         Ok(())
     }
 

@@ -26,6 +26,7 @@
 //! | [`current`] | which task runs now, for everybody who asks asyncio |
 //! | [`registry`] | which tasks there are |
 //! | [`sleep`] | `sleep` |
+//! | `shown` | what `python -m asyncio ps` reads, from 3.14 on |
 //! | [`life`] | allocation, the free list, the collector, reports |
 //! | [`methods`] | what Python sees |
 //!
@@ -38,6 +39,8 @@ pub mod eager;
 pub mod life;
 pub mod methods;
 pub mod registry;
+#[cfg(Py_3_14)]
+pub mod shown;
 pub mod sleep;
 pub mod step;
 pub mod wake;
@@ -160,6 +163,10 @@ impl TaskObject {
     fn set_name(&self, text: Owned) {
         let before = self.inner.with(|inner| std::mem::replace(&mut inner.name, Name::Text(text)));
         drop(before);
+        #[cfg(Py_3_14)]
+        if shown::fill_name(self).is_err() {
+            crate::ffi::raise::write_unraisable(Some(&self.owned()));
+        }
     }
 }
 
@@ -182,6 +189,8 @@ pub fn load(module: &Owned) -> Result<()> {
         crate::future::awaiting::patch(made);
         TASK.set(made);
     }
+    #[cfg(Py_3_14)]
+    shown::load()?;
     current::load()?;
     registry::load(module)?;
     sleep::load(module)?;

@@ -22,6 +22,10 @@ use crate::names::import;
 struct Functions {
     register: Owned,
     unregister: Owned,
+    #[cfg(Py_3_14)]
+    awaited: Owned,
+    #[cfg(Py_3_14)]
+    not_awaited: Owned,
 }
 
 static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
@@ -32,6 +36,10 @@ pub fn load(_module: &Owned) -> Result<()> {
         let found = Functions {
             register: import("_asyncio", "_register_task")?,
             unregister: import("_asyncio", "_unregister_task")?,
+            #[cfg(Py_3_14)]
+            awaited: import("_asyncio", "future_add_to_awaited_by")?,
+            #[cfg(Py_3_14)]
+            not_awaited: import("_asyncio", "future_discard_from_awaited_by")?,
         };
         let _ = FUNCTIONS.set(found);
     }
@@ -130,4 +138,16 @@ pub fn all(owner: &Instance<EventLoop>) -> Result {
         }
         Ok(list)
     }
+}
+
+/// Draws an edge of the call graph (from 3.14 on): `task` waits for `future`; or takes it back.
+#[inline(always)]
+pub fn draw_edge(task: &TaskObject, future: &Owned, waits: bool) -> Result<()> {
+    #[cfg(Py_3_14)]
+    if let Some(functions) = FUNCTIONS.get() {
+        let function = if waits { &functions.awaited } else { &functions.not_awaited };
+        return call(function, [future, &task.owned()]).map(drop);
+    }
+    let _ = (task, future, waits);
+    Ok(())
 }

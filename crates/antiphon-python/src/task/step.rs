@@ -8,7 +8,7 @@ use std::ptr;
 
 use pyo3::ffi;
 
-use super::{TaskObject, current, registry};
+use super::{TaskObject, current, registry, task_type};
 use crate::event_loop::EventLoop;
 use crate::ffi::raise::{self, Raised};
 use crate::ffi::{Instance, Owned, Result, This, call_method, check};
@@ -50,6 +50,12 @@ impl TaskObject {
     pub(super) fn next_exception(&self) -> Result<Option<Owned>> {
         let (waiter, thrown, due) =
             self.inner.with(|inner| (inner.waiter.take(), inner.thrown.take(), inner.cancellation.is_due()));
+        if cfg!(Py_3_14)
+            && let Some(task) = &waiter
+            && task.is_exactly(task_type())
+        {
+            registry::draw_edge(self, task, false)?;
+        }
         if thrown.is_none() && !due {
             return match &waiter {
                 // A successful end needs nothing: the await that goes on fetches the result.

@@ -6,7 +6,7 @@
 
 use pyo3::ffi;
 
-use super::{TaskObject, current};
+use super::{TaskObject, current, registry};
 use crate::ffi::call::call_with_keywords;
 use crate::ffi::derived::{BoundMethod, bind, bound_method};
 use crate::ffi::raise;
@@ -29,7 +29,7 @@ unsafe extern "C" fn wake_up(task: *mut ffi::PyObject, future: *mut ffi::PyObjec
     guard(|| {
         // SAFETY: bound to tasks only; the argument is alive during the call.
         let (this, future) = unsafe { (TaskObject::from_ptr(task), Owned::from_borrowed(future)) };
-        this.awaits(&future, false)?;
+        registry::draw_edge(this, &future, false)?;
         this.step_by_call(ending_of(&future)?).map(|()| Owned::none())
     })
 }

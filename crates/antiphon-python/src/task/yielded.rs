@@ -10,7 +10,7 @@ use std::ffi::CStr;
 
 use pyo3::ffi;
 
-use super::{TaskObject, task_type};
+use super::{TaskObject, registry, task_type};
 use crate::ffi::call::call_with_keywords;
 use crate::ffi::raise;
 use crate::ffi::{Owned, Raised, Result, This, call_method, check};
@@ -56,6 +56,9 @@ impl TaskObject {
         }
         if !future.take_offer() {
             return self.refuse(c"yield was used instead of yield from in task %R with %R", &value, true);
+        }
+        if cfg!(Py_3_14) && value.is_exactly(task_type()) {
+            registry::draw_edge(self, &value, true)?;
         }
         self.inner.with(|inner| inner.waiter = Some(value));
         future.add_task(self)?;
@@ -118,19 +121,8 @@ impl TaskObject {
         call_with_keywords(&add, &[&self.wake_up()?, &context], Some(&names.context_keyword))?;
         let before = self.inner.with(|inner| inner.waiter.replace(value.clone()));
         drop(before);
-        self.awaits(value, true)?;
+        registry::draw_edge(self, value, true)?;
         self.hand_on_cancellation()
-    }
-
-    /// From 3.14 on futures know who waits for them (`asyncio.capture_call_graph`).
-    pub(super) fn awaits(&self, future: &Owned, begins: bool) -> Result<()> {
-        #[cfg(Py_3_14)]
-        {
-            let name = if begins { "future_add_to_awaited_by" } else { "future_discard_from_awaited_by" };
-            crate::ffi::call(&crate::names::import("_asyncio", name)?, [future, &self.owned()])?;
-        }
-        let _ = (future, begins);
-        Ok(())
     }
 
     #[cold]

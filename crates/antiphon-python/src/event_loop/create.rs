@@ -54,6 +54,14 @@ fn create_task(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
 #[inline]
 fn task_class() -> Result {
     let names = names();
+    #[cfg(not(Py_GIL_DISABLED))]
+    // SAFETY: F1; the dict of a module and a string. What is borrowed from it stays while nothing runs.
+    unsafe {
+        let class = ffi::PyDict_GetItemWithError(names.tasks_namespace.as_ptr(), names.Task.as_ptr());
+        if !class.is_null() {
+            return Ok(Owned::from_borrowed(class));
+        }
+    }
     let mut class = ptr::null_mut();
     // SAFETY: F1; the dict of a module and a string; a new reference is written to `class`, or null.
     match unsafe {

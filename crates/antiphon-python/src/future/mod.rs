@@ -117,7 +117,9 @@ impl FutureRef {
         // SAFETY: F1; a living object. A future is what a `FutureRef` says it is, which has no other content.
         unsafe {
             let kind = ffi::Py_TYPE(object.as_ptr());
-            let known = kind == future_type() || ffi::PyType_IsSubtype(kind, future_type()) != 0;
+            let known = kind == future_type()
+                || kind == crate::task::task_type()
+                || ffi::PyType_IsSubtype(kind, future_type()) != 0;
             known.then(|| &*ptr::from_ref(object).cast::<FutureRef>())
         }
     }

@@ -9,7 +9,7 @@ use pyo3::ffi;
 use super::{Name, TaskObject, life, next_number, registry};
 use crate::event_loop::EventLoop;
 use crate::ffi::raise::Raised;
-use crate::ffi::{Instance, Owned, Result, This, call, check};
+use crate::ffi::{GilCell, Instance, Owned, Result, This, call, check};
 use crate::names::{import, names};
 use crate::work::{Kind, Work};
 
@@ -63,6 +63,10 @@ pub fn spawn(
     Ok(task)
 }
 
+/// Types beside the interpreter's own that asyncio took for coroutines' before; it keeps such a list, too.
+static COROUTINE_TYPES: GilCell<Vec<Owned>> = GilCell::new(Vec::new());
+const MOST_TYPES: usize = 64;
+
 /// # Errors
 /// `TypeError`: this is no coroutine.
 #[inline(always)]
@@ -71,10 +75,19 @@ fn check_coroutine(coro: &Owned) -> Result<()> {
     if unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) } != 0 { Ok(()) } else { check_coroutine_slowly(coro) }
 }
 
-#[cold]
 fn check_coroutine_slowly(coro: &Owned) -> Result<()> {
-    // asyncio's own function: it keeps the types that it has seen, and what counts differs from version to version.
+    // SAFETY: a living object has a type.
+    let kind = unsafe { Owned::from_borrowed(ffi::Py_TYPE(coro.as_ptr()).cast()) };
+    if COROUTINE_TYPES.with(|types| types.iter().any(|known| known.as_ptr() == kind.as_ptr())) {
+        return Ok(());
+    }
+    // asyncio's own function: what counts differs from version to version.
     if call(&import("asyncio.coroutines", "iscoroutine")?, [coro])?.truth()? {
+        COROUTINE_TYPES.with(|types| {
+            if types.len() < MOST_TYPES {
+                types.push(kind);
+            }
+        });
         return Ok(());
     }
     // SAFETY: F1; the format takes an object.

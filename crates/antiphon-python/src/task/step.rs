@@ -170,8 +170,12 @@ impl TaskObject {
 
 /// Whether it is a `CancelledError`.
 fn is_cancelled_error(exception: &Owned) -> bool {
+    let class = names().cancelled_error.as_ptr();
     // SAFETY: F1; living objects; no Python code runs for exception classes.
-    unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), names().cancelled_error.as_ptr()) != 0 }
+    unsafe {
+        ffi::Py_TYPE(exception.as_ptr()).cast() == class
+            || ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), class) != 0
+    }
 }
 
 /// What the await of a done future would raise.

@@ -48,9 +48,6 @@ def look(tool: str, pid: int) -> str:
     return result.stdout
 
 
-@pytest.mark.antiphon_lacks(
-    reason="the tool reads C fields of asyncio.Task that native tasks leave empty"
-)
 def test_ps_lists_every_task_with_its_coroutines(loop_name):
     with Child(loop_name, PROGRAM) as child:
         table = look("ps", child.report()["pid"])
@@ -64,9 +61,6 @@ def test_ps_lists_every_task_with_its_coroutines(loop_name):
     assert any("parent" in row and "wait_on" in row for row in rows)
 
 
-@pytest.mark.antiphon_lacks(
-    reason="the tool reads C fields of asyncio.Task that native tasks leave empty"
-)
 def test_pstree_draws_who_waits_for_whom(loop_name):
     with Child(loop_name, PROGRAM) as child:
         tree = look("pstree", child.report()["pid"])

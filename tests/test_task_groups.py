@@ -183,6 +183,14 @@ async def test_eager_children(aio, loop):
         task = group.create_task(now(1))
         assert task.done()
     assert task.result() == 1
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 13),
+    reason="before 3.13 the parent's cancellation came after the group had ended (CPython issue 128588)",
+)
+async def test_eager_child_that_raises(aio, loop):
+    loop.set_task_factory(asyncio.eager_task_factory)
     with pytest.raises(BaseExceptionGroup):
         async with aio.TaskGroup() as group:
             group.create_task(fail(ValueError()))

@@ -257,9 +257,16 @@ fn create_task(this: &Instance<TaskGroup>, args: Args<'_>) -> Result {
     this.adopt(task)
 }
 
-/// Whether a child that was done when it was made (by an eager start) is judged at once, as it was until it was seen that
-/// the parent may be cancelled too early that way (CPython issue 128588).
-const JUDGES_AT_ONCE: bool = cfg!(all(Py_3_12, not(Py_3_14)));
+/// Whether a child that was done when it was made (by an eager start) is judged at once, as 3.12 and 3.13 did until it was
+/// seen that the parent may be cancelled too early that way (CPython issue 128588, mended in 3.12.9 and 3.13.2).
+static JUDGES_AT_ONCE: OnceLock<bool> = OnceLock::new();
+
+fn judges_at_once() -> Result<bool> {
+    let version = crate::names::import("sys", "hexversion")?;
+    // SAFETY: F1; an int.
+    let version = unsafe { ffi::PyLong_AsLong(version.as_ptr()) };
+    Ok(matches!(version, 0x030c_0000..0x030c_0900 | 0x030d_0000..0x030d_0200))
+}
 
 impl Instance<TaskGroup> {
     /// Makes a task of the loop one of the group's.
@@ -269,7 +276,7 @@ impl Instance<TaskGroup> {
         if let Some(parent) = &parent {
             awaited_by::add(&task, parent)?;
         }
-        if JUDGES_AT_ONCE && child::is_done(&task)? {
+        if JUDGES_AT_ONCE.get().is_some_and(|judges| *judges) && child::is_done(&task)? {
             self.child_done(&task)?;
             return Ok(task);
         }
@@ -461,6 +468,7 @@ pub fn load(module: &Owned) -> Result<()> {
         let made = collected_slots!(kind, TaskGroup, initialiser!(c"TaskGroup.__init__", TaskGroup, init))
             .build(None, Instance::<TaskGroup>::PAYLOAD_OFFSET)?;
         let _ = TASK_GROUP.set(made as usize);
+        let _ = JUDGES_AT_ONCE.set(judges_at_once()?);
     }
     crate::add_type(module, c"TaskGroup", TaskGroup::type_object())
 }

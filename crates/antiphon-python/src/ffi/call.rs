@@ -196,7 +196,23 @@ impl<'a> Args<'a> {
 
     /// Binds the arguments to the parameters `names` (interned), of which the first `required` must be given, by place
     /// or by name. Absent ones are `None`.
+    #[inline]
     pub fn bind<const N: usize>(
+        &self,
+        names: [&Owned; N],
+        required: usize,
+    ) -> Result<[Option<*mut ffi::PyObject>; N]> {
+        if self.keywords.is_null() && (required..=N).contains(&self.positional) {
+            let mut bound = [None; N];
+            for (place, value) in bound.iter_mut().zip(self.values) {
+                *place = Some(*value);
+            }
+            return Ok(bound);
+        }
+        self.bind_by_name(names, required)
+    }
+
+    fn bind_by_name<const N: usize>(
         &self,
         names: [&Owned; N],
         required: usize,

@@ -1,33 +1,31 @@
 """What `antiphon.install()` puts in asyncio's place, name by name.
 
 A name is listed with the module of asyncio that defines it. Releases of CPython differ in what they have: a name that
-the running one lacks is left out.
+the running one lacks is left out. What is not listed asks the loop, or asyncio's own lists of tasks, which antiphon
+keeps too: `all_tasks`, `current_task`, `run_coroutine_threadsafe`, `to_thread`, `wrap_future`.
 """
 
 import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from antiphon import _antiphon, streams
+from antiphon import _antiphon, eager, streams
 
 __all__ = ["NAMES", "ours", "replacements"]
 
 # What runs once per connection or per call is Python; that comes before the native part it is made of.
-_HOMES = (streams, _antiphon)
+_HOMES = (streams, eager, _antiphon)
 
 # Module of asyncio: names that it defines and antiphon has natively.
 NAMES: dict[str, tuple[str, ...]] = {
-    "asyncio.futures": ("Future", "wrap_future"),
+    "asyncio.futures": ("Future",),
     "asyncio.tasks": (
         "Task",
-        "all_tasks",
         "as_completed",
         "create_task",
-        "current_task",
         "eager_task_factory",
         "ensure_future",
         "gather",
-        "run_coroutine_threadsafe",
         "shield",
         "sleep",
         "wait",

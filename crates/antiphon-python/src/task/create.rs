@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 use pyo3::ffi;
 
 use super::{Name, TaskObject, life, next_number, registry};
-use crate::event_loop::EventLoop;
-use crate::ffi::raise::Raised;
-use crate::ffi::{GilCell, Instance, Owned, Result, This, call, check};
+use crate::event_loop::{EventLoop, running};
+use crate::ffi::function::{Function, add_functions};
+use crate::ffi::raise::{Raised, type_error};
+use crate::ffi::{Args, GilCell, Instance, Owned, Result, This, call, check};
 use crate::names::{import, names};
 use crate::work::{Kind, Work};
 
@@ -178,4 +179,29 @@ impl TaskObject {
     pub(super) fn is_registered(&self) -> bool {
         self.place.load(Ordering::Relaxed) != 0
     }
+}
+
+/// `asyncio.create_task`: the running loop's, whatever loop that is.
+fn create_task(args: Args<'_>) -> Result {
+    args.at_least(1, &["coro"])?;
+    if args.positional().len() > 1 {
+        return Err(type_error(&format!(
+            "create_task() takes 1 positional argument but {} were given",
+            args.positional().len()
+        )));
+    }
+    args.forward(&running()?.attr(&names().create_task)?)
+}
+
+/// The functions of this file.
+const FUNCTIONS: [Function; 1] = [(
+    c"create_task",
+    crate::function!(c"create_task", create_task),
+    c"create_task(coro, **kwargs)\n--\n\nRun the coroutine as a task of the running loop; `name`, `context` and others \
+      are the loop's `create_task`'s.",
+)];
+
+/// Adds the functions.
+pub(super) fn load(module: &Owned) -> Result<()> {
+    add_functions(module, FUNCTIONS)
 }

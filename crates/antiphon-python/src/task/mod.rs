@@ -191,6 +191,7 @@ pub fn load(module: &Owned) -> Result<()> {
     }
     #[cfg(Py_3_14)]
     shown::load()?;
+    create::load(module)?;
     current::load()?;
     registry::load(module)?;
     sleep::load(module)?;

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import weakref
 
 import pytest
@@ -102,3 +103,36 @@ def test_resurrected_task_is_not_reported_twice(loop, faults):
     del revived
     gc.collect()
     assert faults == []
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
+@pytest.mark.parametrize("whose", ["asyncio", "antiphon"])
+def test_eager_tasks_run_until_they_wait(loop, whose):
+    if whose == "asyncio":
+        factory = asyncio.eager_task_factory
+    else:
+        from antiphon._antiphon import eager_task_factory as factory
+
+    async def work(step):
+        before = asyncio.current_task()
+        await asyncio.sleep(step)
+        assert asyncio.current_task() is before
+        return before
+
+    async def at_once():
+        return asyncio.current_task()
+
+    async def main():
+        outer = asyncio.current_task()
+        loop.set_task_factory(factory)
+        quick = loop.create_task(at_once(), name="quick")
+        assert quick.done()
+        assert quick.result() is quick
+        assert quick.get_name() == "quick"
+        assert asyncio.current_task() is outer
+        slow = loop.create_task(work(0))
+        assert not slow.done()
+        assert slow in asyncio.all_tasks()
+        assert await slow is slow
+
+    loop.run_until_complete(main())

@@ -526,3 +526,11 @@ def create_task(coro: Coroutine[Any, Any, _T], **kwargs: Any) -> asyncio.Task[_T
 def sleep(delay: float) -> Coroutine[Any, Any, None]: ...
 @overload
 def sleep(delay: float, result: _T) -> Coroutine[Any, Any, _T]: ...
+def eager_task_factory(  # from 3.12 on
+    loop: asyncio.AbstractEventLoop,
+    coro: Coroutine[Any, Any, _T],
+    *,
+    name: str | None = None,
+    context: contextvars.Context | None = None,
+    eager_start: bool = True,
+) -> Task[_T]: ...

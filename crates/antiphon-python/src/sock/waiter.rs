@@ -22,6 +22,7 @@ use crate::ffi::raise;
 use crate::ffi::{GilCell, Instance, Owned, Payload, Raised, Result, call, call_method, check};
 use crate::handle::{Call, new_handle, of_work};
 use crate::names::{import, names};
+use crate::task::{step, wake};
 use crate::work::{Kind, Work};
 
 /// Whether the wait is over.
@@ -139,6 +140,12 @@ impl Instance<SocketWaiter> {
         if self.owner().debug() {
             self.queue(callback);
             return Ok(());
+        }
+        if let Some(task) = wake::woken_by(&callback.function) {
+            return match step::run(self.owner(), &task) {
+                Ok(()) => Ok(()),
+                Err(Raised) => self.report(callback),
+            };
         }
         if let Some(finished) = FINISHED.get()
             && is_wake_up(&callback.function)

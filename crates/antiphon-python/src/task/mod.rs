@@ -195,5 +195,8 @@ pub fn load(module: &Owned) -> Result<()> {
     current::load()?;
     registry::load(module)?;
     sleep::load(module)?;
+    if cfg!(Py_3_12) {
+        crate::ffi::function::add_functions(module, eager::FUNCTIONS)?;
+    }
     crate::add_type(module, c"Task", task_type())
 }

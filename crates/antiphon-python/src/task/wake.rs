@@ -45,6 +45,22 @@ fn ending_of(future: &Owned) -> Result<Option<Owned>> {
     }
 }
 
+/// The task of ours that `function` is the wake-up of, if it is one: whoever is about to call it may step the task itself.
+pub fn woken_by(function: &Owned) -> Option<Owned> {
+    // SAFETY: F1; the object's type is compared before it is read as a function; what it is bound to lives as long as it.
+    unsafe {
+        if ffi::PyCFunction_CheckExact(function.as_ptr()) == 0 {
+            return None;
+        }
+        let entry = ffi::PyCFunction_GetFunction(function.as_ptr())?;
+        let expected: ffi::PyCFunction = wake_up;
+        if entry as usize != expected as usize {
+            return None;
+        }
+        Some(Owned::from_borrowed(ffi::PyCFunction_GetSelf(function.as_ptr())))
+    }
+}
+
 impl TaskObject {
     /// The wake-up as a callable.
     pub fn wake_up(&self) -> Result {

@@ -4,7 +4,7 @@
 //! them, so that `isinstance` holds for code that never heard of antiphon, and keep their state behind the base's: at one
 //! offset for all of them, computed at import.
 //!
-//! **Invariant Y1**: every derived instance has its payload at [`payload_offset`], whatever its class. So a type may derive
+//! **Invariant F4**: every derived instance has its payload at [`payload_offset`], whatever its class. So a type may derive
 //! from two of these bases at once although the interpreter, which compares sizes only, would call their layouts in
 //! conflict ([`with_plain_layout`]), and a method of the one finds its payload in instances of the other.
 
@@ -27,7 +27,7 @@ pub trait DerivedPayload: Sized + Send + Sync {}
 
 static PAYLOAD_OFFSET: AtomicUsize = AtomicUsize::new(0);
 
-/// Where the payload begins (Y1).
+/// Where the payload begins (F4).
 #[inline(always)]
 pub fn payload_offset() -> usize {
     PAYLOAD_OFFSET.load(Ordering::Relaxed)
@@ -89,7 +89,7 @@ impl<T: DerivedPayload> Deref for Derived<T> {
     type Target = T;
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: Y1; `from_ptr` was promised an initialised payload.
+        // SAFETY: F4; `from_ptr` was promised an initialised payload.
         unsafe { &*Self::payload_of(self.as_ptr()) }
     }
 }
@@ -151,7 +151,7 @@ impl Base {
 }
 
 /// Makes a type while `class` claims instances no larger than its own base's, so that the interpreter lets a type derive
-/// from both `class` and another class of that base (Y1 makes it true that their layouts agree).
+/// from both `class` and another class of that base (F4 makes it true that their layouts agree).
 ///
 /// Nobody else knows `class` yet, and its claim is put right before anybody does.
 #[allow(dead_code, reason = "for the type of tasks, which comes next")]

@@ -30,7 +30,7 @@ struct Gathering {
     abandoned: bool,
 }
 
-/// The payload: a future's, then its own (Y1).
+/// The payload: a future's, then its own (F4).
 #[repr(C)]
 pub struct GatheringData {
     future: FutureData,

@@ -1,6 +1,6 @@
 //! `Task`: a coroutine on its way through the loop, native.
 //!
-//! The type derives from CPython's `_asyncio.Task` and from [`crate::future`]'s `Future` (Y1 makes that possible). A task is
+//! The type derives from CPython's `_asyncio.Task` and from [`crate::future`]'s `Future` (F4 makes that possible). A task is
 //! its own entry in the ready queue: its first step, a bare yield and the wake-up by a future queue the task itself, so a
 //! step makes no handle, bound method or argument.
 //!

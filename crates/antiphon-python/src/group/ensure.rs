@@ -2,6 +2,8 @@
 //!
 //! Source: CPython Lib/asyncio/tasks.py, Lib/asyncio/coroutines.py, Lib/asyncio/futures.py.
 
+use std::sync::OnceLock;
+
 use pyo3::ffi;
 
 use super::{child, owner};
@@ -10,14 +12,38 @@ use crate::ffi::{Args, Owned, Raised, Result, call, call_method};
 use crate::future::FutureRef;
 use crate::names::{import, names};
 
+/// Types that were found to be of coroutines, kept alive: asyncio keeps such a list, too, for its question is a slow one.
+static COROUTINE_TYPES: [OnceLock<Owned>; 8] = [const { OnceLock::new() }; 8];
+
+#[inline]
+fn is_known_coroutine(object: &Owned) -> bool {
+    // SAFETY: F1; a living object.
+    if unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) } != 0 {
+        return true;
+    }
+    let known = COROUTINE_TYPES.iter().map_while(OnceLock::get);
+    known.into_iter().any(|kind| object.is_exactly(kind.as_ptr().cast()))
+}
+
+/// Remembers the type of a coroutine, if there is room and no class derives from it.
+fn remember_type(object: &Owned) {
+    // SAFETY: F1; a living object's type.
+    unsafe {
+        let kind = ffi::Py_TYPE(object.as_ptr());
+        let constant = ffi::PyType_HasFeature(kind, ffi::Py_TPFLAGS_BASETYPE) == 0;
+        if constant && let Some(place) = COROUTINE_TYPES.iter().find(|place| place.get().is_none()) {
+            let _ = place.set(Owned::from_borrowed(kind.cast()));
+        }
+    }
+}
+
 /// `asyncio.isfuture(object)`.
 #[inline]
 pub fn is_future(object: &Owned) -> Result<bool> {
     if FutureRef::cast(object).is_some() {
         return Ok(true);
     }
-    // SAFETY: F1; a living object.
-    if unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) } != 0 {
+    if is_known_coroutine(object) {
         return Ok(false);
     }
     let names = names();
@@ -27,15 +53,18 @@ pub fn is_future(object: &Owned) -> Result<bool> {
 /// `asyncio.iscoroutine(object)`.
 #[inline]
 pub fn is_coroutine(object: &Owned) -> Result<bool> {
-    // SAFETY: F1; a living object.
-    if unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) } != 0 {
+    if is_known_coroutine(object) {
         return Ok(true);
     }
     if FutureRef::cast(object).is_some() {
         return Ok(false);
     }
     let names = names();
-    call(&names.coroutines_module.attr(&names.iscoroutine)?, [object])?.truth()
+    let is_coroutine = call(&names.coroutines_module.attr(&names.iscoroutine)?, [object])?.truth()?;
+    if is_coroutine && !is_future(object)? {
+        remember_type(object);
+    }
+    Ok(is_coroutine)
 }
 
 /// `inspect.isawaitable(object)`.

@@ -6,7 +6,7 @@
 With --install every process calls `antiphon.install()` first, and the runner lets CPython's classes of tests for
 "the C one" (`asyncio.tasks._CTask`, `asyncio.futures._CFuture`, `_c_current_task` and so on, which `install()` leaves
 alone) mean what stands under the public names then: those bodies test antiphon's own tasks and futures. Tests of
-asyncio's Python classes are left out, as nobody uses them there.
+asyncio's Python classes alone are left out, as nobody uses them there; those that pair one with one of ours are run.
 
 Each PYTHON is an interpreter that can import antiphon. Its tests are judged by the lists of this
 folder (`lists`, `verdict`); the last line counts as pytest's does. What every test said is kept in

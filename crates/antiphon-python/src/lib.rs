@@ -49,7 +49,6 @@ mod sockaddr;
 mod streams;
 mod switched;
 mod sync;
-#[allow(dead_code, reason = "as for futures")]
 mod task;
 mod tls;
 mod transport;

@@ -10,7 +10,6 @@ pub mod run;
 pub mod schedule;
 pub mod watch;
 
-#[allow(unused_imports, reason = "its first users are under way")]
 pub use run::running;
 
 use std::ffi::c_void;

@@ -154,7 +154,6 @@ impl Base {
 /// from both `class` and another class of that base (F4 makes it true that their layouts agree).
 ///
 /// Nobody else knows `class` yet, and its claim is put right before anybody does.
-#[allow(dead_code, reason = "for the type of tasks, which comes next")]
 pub fn with_plain_layout<R>(class: *mut ffi::PyTypeObject, make: impl FnOnce() -> R) -> R {
     // SAFETY: F1; a class of ours, under construction.
     unsafe {

@@ -10,38 +10,9 @@ use super::{Name, TaskObject, life, next_number, registry};
 use crate::event_loop::{EventLoop, running};
 use crate::ffi::function::{Function, add_functions};
 use crate::ffi::raise::{Raised, type_error};
-use crate::ffi::{Args, GilCell, Instance, Owned, Result, This, call, check};
+use crate::ffi::{Args, GilCell, Instance, Owned, Result, This, call};
 use crate::names::{import, names};
 use crate::work::{Kind, Work};
-
-/// Runs a coroutine as a task of the loop, made by the loop's task factory if it has one.
-///
-/// # Errors
-/// What `loop.create_task` raises: the loop is closed, this is no coroutine; what the factory raises.
-pub fn create(
-    owner: &Instance<EventLoop>,
-    coro: Owned,
-    name: Option<Owned>,
-    context: Option<Owned>,
-) -> Result<Owned> {
-    if !owner.has_task_factory() {
-        owner.check_open()?;
-        return spawn(owner, coro, name, context);
-    }
-    let names = names();
-    let method = owner.owned().attr(&names.create_task)?;
-    // SAFETY: F1; living objects.
-    unsafe {
-        let keywords = Owned::from_new(ffi::PyDict_New())?;
-        for (key, value) in [(&names.name, &name), (&names.context, &context)] {
-            if let Some(value) = value {
-                check(ffi::PyDict_SetItem(keywords.as_ptr(), key.as_ptr(), value.as_ptr()))?;
-            }
-        }
-        let arguments = Owned::tuple([coro])?;
-        Owned::from_new(ffi::PyObject_Call(method.as_ptr(), arguments.as_ptr(), keywords.as_ptr()))
-    }
-}
 
 /// A task of a loop of ours, its first step due.
 #[inline]

@@ -57,8 +57,6 @@ use crate::ffi::derived::{Base, TypeCell, payload_offset, with_plain_layout};
 use crate::ffi::{Derived, DerivedPayload, GilCell, HeapType, Instance, Owned, Result, This};
 use crate::future::{FutureData, FutureObject, future_type};
 use crate::names::names;
-#[allow(unused_imports, reason = "its first users are under way")]
-pub use create::create;
 
 /// A task's name: most are never asked for, so the default ones are numbers until they are.
 #[derive(Default)]

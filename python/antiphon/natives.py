@@ -9,12 +9,12 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from antiphon import _antiphon, eager, streams
+from antiphon import _antiphon, streams
 
 __all__ = ["NAMES", "ours", "replacements"]
 
 # What runs once per connection or per call is Python; that comes before the native part it is made of.
-_HOMES = (streams, eager, _antiphon)
+_HOMES = (streams, _antiphon)
 
 # Module of asyncio: names that it defines and antiphon has natively.
 NAMES: dict[str, tuple[str, ...]] = {

@@ -11,6 +11,7 @@ macro_rules! names {
      keywords { $($keyword:ident = ($($word:ident),*)),* $(,)? }) => {
         /// Every name that native code looks up or compares with, and every foreign function that it calls.
         #[allow(missing_docs, non_snake_case, reason = "each field is the name it holds")]
+        #[cfg_attr(Py_3_14, allow(dead_code, reason = "some are what older releases' calls need"))]
         pub struct Names { $(pub $string: Owned,)* $(pub $import: Owned,)* $(pub $keyword: Owned,)* }
 
         impl Names {

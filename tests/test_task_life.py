@@ -136,3 +136,20 @@ def test_eager_tasks_run_until_they_wait(loop, whose):
         assert await slow is slow
 
     loop.run_until_complete(main())
+
+
+def test_stop_iteration_ends_a_future_as_this_release_has_it(loop):
+    def outcome(future, exception):
+        try:
+            future.set_exception(exception)
+        except TypeError as error:  # by patch release: 3.12.1 refuses, 3.13 wraps
+            return str(error), future.done()
+        wrapper = future.exception()
+        return type(wrapper), str(wrapper), wrapper.__cause__, wrapper.__context__
+
+    class Derived(StopIteration):
+        pass
+
+    for exception in (StopIteration(1), Derived()):
+        ours, theirs = loop.create_future(), asyncio.futures._CFuture(loop=loop)
+        assert outcome(ours, exception) == outcome(theirs, exception)

@@ -6,10 +6,9 @@ use antiphon_core::future::Status;
 use pyo3::ffi;
 
 use super::{FutureObject, FutureRef, Inner, future_type};
-#[cfg(not(Py_3_12))]
-use crate::ffi::raise::type_error;
+use crate::ffi::call::call_with_keywords;
 use crate::ffi::raise::{self, raise_object};
-use crate::ffi::{Owned, Raised, Result, call, check};
+use crate::ffi::{Owned, Raised, Result, call, call_method, check};
 use crate::names::names;
 
 #[cold]
@@ -75,7 +74,7 @@ impl FutureObject {
         if unsafe { ffi::PyExceptionInstance_Check(exception.as_ptr()) } == 0 {
             return Err(raise::type_error("invalid exception object"));
         }
-        self.fail(fit_for_generators(exception)?)
+        self.fail(self.fit_for_generators(exception)?)
     }
 
     /// asyncio's `Future.cancel`: whether it was pending.
@@ -189,29 +188,24 @@ impl FutureObject {
     }
 }
 
-/// A `StopIteration` cannot be raised into a coroutine: it would end it. asyncio wraps it (before 3.12 it refuses it).
-fn fit_for_generators(exception: Owned) -> Result {
-    const MESSAGE: &str = "StopIteration interacts badly with generators and cannot be raised into a Future";
-    // SAFETY: F1; the class is alive while the interpreter is.
-    let stops =
-        unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), ffi::PyExc_StopIteration) != 0 };
-    if !stops {
-        return Ok(exception);
+impl FutureObject {
+    /// A `StopIteration` cannot be raised into a coroutine: it would end it. asyncio refuses or wraps it, by its patch
+    /// release even, so a future of asyncio's own is asked.
+    #[inline]
+    fn fit_for_generators(&self, exception: Owned) -> Result {
+        // SAFETY: F1; the class is alive while the interpreter is.
+        let stops =
+            unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), ffi::PyExc_StopIteration) != 0 };
+        if stops { self.as_asyncio_keeps(&exception) } else { Ok(exception) }
     }
-    #[cfg(not(Py_3_12))]
-    return Err(type_error(MESSAGE));
-    #[cfg(Py_3_12)]
-    {
-        raise::runtime_error(MESSAGE);
-        let Some(wrapper) = raise::take() else {
-            return Ok(exception);
-        };
-        // SAFETY: F1; both calls take over a reference.
-        unsafe {
-            ffi::PyException_SetCause(wrapper.as_ptr(), exception.clone().into_ptr());
-            ffi::PyException_SetContext(wrapper.as_ptr(), exception.into_ptr());
-        }
-        Ok(wrapper)
+
+    #[cold]
+    fn as_asyncio_keeps(&self, exception: &Owned) -> Result {
+        let names = names();
+        let owner = self.owner_or_none();
+        let future = call_with_keywords(&names.base_future_class, &[&owner], Some(&names.loop_keyword))?;
+        call_method(&future, &names.set_exception, [exception])?;
+        call_method(&future, &names.exception, [])
     }
 }
 

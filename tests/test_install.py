@@ -155,6 +155,24 @@ def loop_factory() -> dict[str, Any]:
     return {"loop_factory": antiphon.new_event_loop} if sys.version_info >= (3, 12) else {}
 
 
+def test_a_class_derived_earlier_stays_asyncios_and_works() -> None:
+    class Early(asyncio.Queue[int]):
+        pass
+
+    theirs = asyncio.Queue
+
+    async def main() -> int:
+        queue = Early(1)
+        getter = asyncio.ensure_future(queue.get())
+        await queue.put(1)
+        return await getter
+
+    antiphon.install()
+    assert asyncio.run(main()) == 1
+    assert issubclass(Early, theirs)
+    assert not issubclass(Early, asyncio.Queue)
+
+
 def test_install_from_many_threads_at_once() -> None:
     from concurrent.futures import ThreadPoolExecutor
 

@@ -125,7 +125,7 @@ def timeout_expires(run: Run) -> None:
     run.complete(main())
 
 
-@workload("shield", group=GROUP, title="shield", unit="call", size=50_000)
+@workload("shield", group=GROUP, title="shield of one turn", unit="call", size=50_000)
 def shield(run: Run) -> None:
     """``shield`` of a coroutine that waits for one turn."""
 

@@ -342,7 +342,10 @@ async def test_happy_eyeballs_raises_when_every_attempt_fails(loop, resolved):
     ],
 )
 async def test_interleave_mixes_the_families(loop, resolved, arguments, order):
-    sixes = [("::1", closed_port("::1"), 0, 0) for _ in range(2)]
+    ports = {closed_port("::1")}
+    while len(ports) < 2:  # the kernel may give the same one again
+        ports.add(closed_port("::1"))
+    sixes = [("::1", port, 0, 0) for port in ports]
     fours = [(f"127.0.0.{number}", closed_port()) for number in (3, 4)]
     resolved += sixes + fours
     with pytest.raises(OSError) as caught:

@@ -1,5 +1,6 @@
 """What the process has: descriptors, threads, children, and objects by their types."""
 
+import contextlib
 import gc
 import os
 import re
@@ -68,7 +69,11 @@ def child_numbers() -> set[int]:
     """Gives the numbers of the children of this process (proc(5), /proc/pid/task/tid/children)."""
     numbers: set[int] = set()
     for thread in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{thread}/children") as file:
+        # A thread may end between the list and the look; its children are another's then.
+        with (
+            contextlib.suppress(FileNotFoundError, ProcessLookupError),
+            open(f"/proc/self/task/{thread}/children") as file,
+        ):
             numbers.update(map(int, file.read().split()))
     return numbers
 

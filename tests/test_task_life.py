@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 
+from support.children import Child
 from support.loops import run_ready
 
 
@@ -153,3 +154,39 @@ def test_stop_iteration_ends_a_future_as_this_release_has_it(loop):
     for exception in (StopIteration(1), Derived()):
         ours, theirs = loop.create_future(), asyncio.futures._CFuture(loop=loop)
         assert outcome(ours, exception) == outcome(theirs, exception)
+
+
+LEAVING = """
+import asyncio, gc, os, sys
+
+async def sleeper():
+    await asyncio.sleep(60)
+
+def leave(in_a_cycle):
+    loop = new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+
+    class Task(type(loop.create_task(asyncio.sleep(0)))):
+        def __del__(self):  # and asyncio's own finalizer is not called
+            pass
+
+    task = Task(sleeper(), loop=loop)
+    if in_a_cycle:
+        task.itself = task
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+for in_a_cycle in (False, True):
+    leave(in_a_cycle)
+    gc.collect()
+    loop = new_event_loop()
+    assert asyncio.all_tasks(loop) == set()
+    loop.close()
+report(done=True)
+"""
+
+
+def test_pending_task_that_overrides_its_finalizer_leaves_the_list_of_tasks(loop_name, monkeypatch):
+    monkeypatch.setenv("PYTHONMALLOC", "debug")  # freed memory is overwritten at once
+    with Child(loop_name, LEAVING) as child:
+        assert child.report() == {"done": True}

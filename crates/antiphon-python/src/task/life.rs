@@ -94,6 +94,11 @@ impl TaskObject {
             || self.inner.with(|inner| inner.listed || (inner.reports_its_loss && !state.is_done()))
     }
 
+    /// Whether the interpreter's own list of tasks has it.
+    fn is_listed(&self) -> bool {
+        self.inner.with(|inner| inner.listed)
+    }
+
     /// Tells the loop's exception handler of a task that is dropped before it is done.
     fn report_loss(&self) -> Result<()> {
         let lost = self.inner.with(|inner| std::mem::take(&mut inner.reports_its_loss));
@@ -119,6 +124,9 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
         finalizing(object, || registry::unlist(this));
         finalizing(object, || this.report_loss());
         finalizing(object, || this.as_future().report_unretrieved());
+        // Who was told may have registered it.
+        #[cfg(Py_3_14)]
+        finalizing(object, || registry::forget(this));
     }
 }
 
@@ -147,6 +155,10 @@ unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
             base.clear(object);
         }
         let this = TaskObject::from_ptr(object);
+        // A subclass's `__del__` may have kept `finalize` from doing it; asyncio's list has tasks by bare addresses.
+        if this.is_listed() {
+            finalizing(object, || registry::unlist(this));
+        }
         this.as_future().clear_payload();
         drop(this.inner.take());
     }
@@ -158,6 +170,13 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     unsafe {
         let this = TaskObject::from_ptr(object);
         if this.is_worth_a_report() && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+            return;
+        }
+        if this.is_listed() {
+            // As in `clear`. It is called with a living object, so this one lives once more, and then comes back here.
+            ffi::Py_INCREF(object); // from zero
+            finalizing(object, || registry::unlist(this));
+            ffi::Py_DECREF(object);
             return;
         }
         ffi::PyObject_GC_UnTrack(object.cast());

@@ -93,6 +93,11 @@ pub fn unlist(task: &TaskObject) -> Result<()> {
     if !task.inner.with(|inner| std::mem::take(&mut inner.listed)) {
         return Ok(());
     }
+    forget(task)
+}
+
+/// Has asyncio forget it, whoever has told of it.
+pub fn forget(task: &TaskObject) -> Result<()> {
     match FUNCTIONS.get() {
         Some(functions) => call(&functions.unregister, [&task.owned()]).map(drop),
         None => Ok(()),

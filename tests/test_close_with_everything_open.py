@@ -145,6 +145,9 @@ class Everything:
         """Ends what no loop ends."""
         self.job_may_end.set()
         self.thread.join()
+        for thread in threading.enumerate():  # the job's has its future in hand until it ends
+            if thread.name.startswith("asyncio_"):
+                thread.join()
         for sock in self.sockets:
             sock.close()
         pid = self.child[0].get_pid()

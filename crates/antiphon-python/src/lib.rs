@@ -19,6 +19,7 @@
 //! | [`future`] | `Future` |
 //! | [`driver`] | what a loop waits with: epoll, or a simulation |
 //! | [`io_table`] | who waits for which descriptor, invariant T1 |
+//! | [`reports`] | what finalizers found open |
 //! | [`sockaddr`] | socket addresses in the kernel's and in Python's form |
 //! | [`sock`] | the `sock_*` operations as awaitables |
 //! | [`sync`] | locks, events, conditions, semaphores, barriers and queues |
@@ -36,13 +37,13 @@ mod datagram;
 mod driver;
 mod event_loop;
 mod ffi;
-#[allow(dead_code, unused_imports, reason = "its other users, locks and tasks, are under way")]
 mod future;
 mod group;
 mod handle;
 mod io_table;
 mod names;
 mod pipe;
+mod reports;
 mod seat;
 mod sock;
 mod sockaddr;

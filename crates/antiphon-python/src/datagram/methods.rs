@@ -13,7 +13,7 @@ use crate::io_table::Direction;
 use crate::names::{import, names};
 use crate::transport::stream::{is, set};
 use crate::work::{Kind, Work};
-use crate::{getter, method, method_noargs, method_one, unary_slot};
+use crate::{getter, method, method_noargs, method_one, reports, unary_slot};
 
 fn none(outcome: Result<()>) -> Result {
     outcome.map(|()| Owned::none())
@@ -165,11 +165,7 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
         return;
     }
     let pending = raise::take();
-    let warned =
-        import("antiphon.reports", "unclosed_transport").and_then(|warn| call(&warn, [&this.owned()]));
-    if warned.is_err() {
-        raise::write_unraisable(None);
-    }
+    reports::tell("antiphon.reports", "unclosed_transport", &this.owned());
     if this.owner_loop().seat().with(|_| ()).is_some() {
         this.release();
         this.close_socket();

@@ -233,15 +233,15 @@ static OBSERVERS: [OnceLock<(usize, Observer)>; MOST_OBSERVERS] = [const { OnceL
 
 /// Registers what is called for observers of exactly the type `kind`; at import.
 ///
-/// # Panics
-/// More types than the table has places for: raise its size.
-pub fn register_observer(kind: *mut ffi::PyTypeObject, run: Observer) {
+/// # Errors
+/// `RuntimeError`: more types than the table has places for; raise its size.
+pub fn register_observer(kind: *mut ffi::PyTypeObject, run: Observer) -> Result<()> {
     for place in &OBSERVERS {
         if place.get_or_init(|| (kind as usize, run)).0 == kind as usize {
-            return;
+            return Ok(());
         }
     }
-    panic!("more types of observers than places");
+    Err(crate::ffi::raise::runtime_error("antiphon: more types of observers than places"))
 }
 
 /// Tells an observer.

@@ -12,13 +12,13 @@ use std::sync::atomic::Ordering;
 use pyo3::ffi;
 
 use super::{BASE, FutureData, FutureObject, Inner, future_type};
-use crate::event_loop::EventLoop;
-use crate::ffi::derived::allocate;
+use crate::event_loop::{Core, EventLoop};
+use crate::ffi::derived::{Derived, DerivedPayload, allocate};
 use crate::ffi::raise;
 use crate::ffi::{Args, HeapType, Instance, Owned, Raised, Result, This, call_method, guard, guard_int};
 use crate::names::names;
 
-/// Futures that a loop keeps for later: about half a megabyte.
+/// Futures, and tasks, that a loop keeps for later: about half a megabyte, and less than one.
 const MOST_KEPT: usize = 2048;
 
 /// A pending future of the loop.
@@ -209,35 +209,56 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         ffi::PyObject_GC_UnTrack(object.cast());
         ffi::PyObject_ClearWeakRefs(object);
         clear(object);
-        let kind = ffi::Py_TYPE(object);
-        let owner = this.unbind();
-        let kept = kind == future_type()
-            && owner.as_ref().is_some_and(|(owner, native)| *native && keep(owner, object));
-        if !kept {
-            ptr::drop_in_place(FutureObject::payload_of(object));
-            if let Some(free) = (*kind).tp_free {
-                free(object.cast());
-            }
-            ffi::Py_DECREF(kind.cast());
-        }
-        drop(owner);
+        end::<FutureData>(object, future_type(), this.unbind(), free_list);
     }
 }
 
-/// Puts an empty, unreachable future into its loop's free list; false: there is no room, or the list is not ours to touch.
-unsafe fn keep(owner: &Owned, object: *mut ffi::PyObject) -> bool {
-    // SAFETY: F1; the loop is alive, and of ours. A future that the list takes is alive again, with one reference.
+fn free_list(core: &mut Core) -> &mut Vec<Owned> {
+    &mut core.free_futures
+}
+
+/// Which of a loop's free lists an object goes to.
+pub type FreeList = fn(&mut Core) -> &mut Vec<Owned>;
+
+/// The last lines of a dealloc slot: an object of exactly `kind` goes to its loop's free list, others are freed.
+/// # Safety
+/// The object is unreachable, untracked, cleared, without weak references, its payload a `T`; `owner` is what it was bound to.
+pub unsafe fn end<T: DerivedPayload>(
+    object: *mut ffi::PyObject,
+    kind: *mut ffi::PyTypeObject,
+    owner: Option<(Owned, bool)>,
+    list: FreeList,
+) {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let own = ffi::Py_TYPE(object);
+        let kept =
+            own == kind && owner.as_ref().is_some_and(|(owner, native)| *native && keep(owner, object, list));
+        if !kept {
+            ptr::drop_in_place(Derived::<T>::payload_of(object));
+            if let Some(free) = (*own).tp_free {
+                free(object.cast());
+            }
+            ffi::Py_DECREF(own.cast());
+        }
+    }
+    drop(owner);
+}
+
+/// Puts an empty, unreachable object into its loop's free list; false: there is no room, or the list is not ours to touch.
+unsafe fn keep(owner: &Owned, object: *mut ffi::PyObject, list: FreeList) -> bool {
+    // SAFETY: F1; the loop is alive, and of ours. An object that the list takes is alive again, with one reference.
     unsafe {
         let home = Instance::<EventLoop>::from_ptr(owner.as_ptr());
         if cfg!(Py_GIL_DISABLED) || !home.seat().is_mine() || ffi::PyObject_GC_IsFinalized(object) != 0 {
             return false;
         }
-        if home.seat().enter(|core| core.free_futures.len()) >= MOST_KEPT {
+        if home.seat().enter(|core| list(core).len()) >= MOST_KEPT {
             return false;
         }
         ffi::Py_INCREF(object); // from zero
-        if let Ok(future) = Owned::from_new(object) {
-            home.seat().enter(|core| core.free_futures.push(future));
+        if let Ok(kept) = Owned::from_new(object) {
+            home.seat().enter(|core| list(core).push(kept));
         }
         true
     }

@@ -39,7 +39,7 @@ use crate::ffi::raise::runtime_error;
 use crate::ffi::{Derived, DerivedPayload, GilCell, HeapType, Instance, Owned, Payload, Result, This};
 use crate::names::names;
 use callback::Callbacks;
-pub use callback::{Observer, register_observer};
+pub use callback::register_observer;
 
 /// What few futures need.
 #[derive(Default)]

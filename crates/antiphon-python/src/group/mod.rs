@@ -95,15 +95,16 @@ fn child_done(observer: &Owned, child: &Owned) -> Result<()> {
     }
 }
 
-fn register_observers() {
+fn register_observers() -> Result<()> {
     register_observer(gathering_future::type_object(), |observer, done: &FutureRef| {
         gathering_future::child_done(observer, done.object())
-    });
+    })?;
     let others =
         [TaskGroup::type_object(), Waiting::type_object(), Completing::type_object(), Shield::type_object()];
     for kind in others {
-        register_observer(kind, |observer, done| child_done(observer, done.object()));
+        register_observer(kind, |observer, done| child_done(observer, done.object()))?;
     }
+    Ok(())
 }
 
 /// Makes the types and functions, and adds them to the module.
@@ -119,7 +120,7 @@ pub fn load(module: &Owned) -> Result<()> {
     timeout_block::load(module)?;
     task_group::load(module)?;
     task_group_block::load(module)?;
-    register_observers();
+    register_observers()?;
     add_functions(module, gather::FUNCTIONS)?;
     add_functions(module, wait::FUNCTIONS)?;
     add_functions(module, wait_for::FUNCTIONS)?;

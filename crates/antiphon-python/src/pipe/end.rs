@@ -20,6 +20,7 @@ use crate::ffi::raise::{self, os_error, runtime_error};
 use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, call_method};
 use crate::io_table::{Direction, Mode};
 use crate::names::{import, names};
+use crate::reports;
 use crate::transport::identity::evict_if_lost;
 use crate::transport::stream::{is, set, set_result_unless_cancelled};
 use crate::work::{Kind, Work};
@@ -443,11 +444,7 @@ unsafe extern "C" fn finalize<T: PipeTransport>(object: *mut ffi::PyObject) {
         return;
     }
     let pending = raise::take();
-    let warned =
-        import("antiphon.reports", "unclosed_transport").and_then(|warn| call(&warn, [&this.owned()]));
-    if warned.is_err() {
-        raise::write_unraisable(None);
-    }
+    reports::tell("antiphon.reports", "unclosed_transport", &this.owned());
     this.close_file();
     if let Some(pending) = pending {
         raise::restore(pending);

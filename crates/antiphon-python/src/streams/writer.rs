@@ -20,7 +20,7 @@ use crate::ffi::{
 use crate::names::{import, names};
 use crate::tls::transport::Tls;
 use crate::transport::stream::{Stream, is};
-use crate::{collected_slots, getter, initialiser, method, method_noargs, unary_slot};
+use crate::{collected_slots, getter, initialiser, method, method_noargs, reports, unary_slot};
 
 /// The payload of `StreamWriter`.
 #[derive(Default)]
@@ -218,18 +218,9 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
         return;
     }
     let pending = raise::take();
-    let ended = this.is_closing().and_then(|closing| {
-        if closing {
-            Ok(())
-        } else {
-            call(&import("antiphon.streams", "unclosed_writer")?, [&this.owned()]).map(drop)
-        }
-    });
-    match ended {
-        Ok(()) => {}
-        // The interpreter ends: its modules are gone, and with them who would hear of the warning.
-        // SAFETY: the class is alive while the interpreter is.
-        Err(Raised) if raise::matches(unsafe { ffi::PyExc_ImportError }) => drop(raise::take()),
+    match this.is_closing() {
+        Ok(true) => {}
+        Ok(false) => reports::tell("antiphon.streams", "unclosed_writer", &this.owned()),
         Err(Raised) => raise::write_unraisable(Some(&this.owned())),
     }
     if let Some(pending) = pending {

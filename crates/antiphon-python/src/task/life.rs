@@ -3,19 +3,15 @@
 //! Source: CPython Modules/_asynciomodule.c (`TaskObj_finalize`, `TaskObj_dealloc`); PEP 442.
 
 use std::ffi::{c_int, c_void};
-use std::ptr;
 
 use pyo3::ffi;
 
 use super::{BASE, Inner, Name, TaskData, TaskObject, registry, task_type};
-use crate::event_loop::EventLoop;
+use crate::event_loop::{Core, EventLoop};
 use crate::ffi::derived::allocate;
 use crate::ffi::{Args, HeapType, Instance, Owned, Result, This, call_method, guard, guard_int};
-use crate::future::life::{dictionary, finalizing};
+use crate::future::life::{dictionary, end, finalizing};
 use crate::names::names;
-
-/// Tasks that a loop keeps for later: less than a megabyte.
-const MOST_KEPT: usize = 2048;
 
 /// An empty task of the loop.
 #[inline]
@@ -182,38 +178,12 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         ffi::PyObject_GC_UnTrack(object.cast());
         ffi::PyObject_ClearWeakRefs(object);
         clear(object);
-        let kind = ffi::Py_TYPE(object);
-        let owner = this.as_future().unbind();
-        let kept = kind == task_type()
-            && owner.as_ref().is_some_and(|(owner, native)| *native && keep(owner, object));
-        if !kept {
-            ptr::drop_in_place(TaskObject::payload_of(object));
-            if let Some(free) = (*kind).tp_free {
-                free(object.cast());
-            }
-            ffi::Py_DECREF(kind.cast());
-        }
-        drop(owner);
+        end::<TaskData>(object, task_type(), this.as_future().unbind(), free_list);
     }
 }
 
-/// Puts an empty, unreachable task into its loop's free list; false: there is no room, or the list is not ours to touch.
-unsafe fn keep(owner: &Owned, object: *mut ffi::PyObject) -> bool {
-    // SAFETY: F1; the loop is alive, and of ours. A task that the list takes is alive again, with one reference.
-    unsafe {
-        let home = Instance::<EventLoop>::from_ptr(owner.as_ptr());
-        if cfg!(Py_GIL_DISABLED) || !home.seat().is_mine() || ffi::PyObject_GC_IsFinalized(object) != 0 {
-            return false;
-        }
-        if home.seat().enter(|core| core.free_tasks.len()) >= MOST_KEPT {
-            return false;
-        }
-        ffi::Py_INCREF(object); // from zero
-        if let Ok(task) = Owned::from_new(object) {
-            home.seat().enter(|core| core.free_tasks.push(task));
-        }
-        true
-    }
+fn free_list(core: &mut Core) -> &mut Vec<Owned> {
+    &mut core.free_tasks
 }
 
 /// Adds the slots of this file and of awaiting.

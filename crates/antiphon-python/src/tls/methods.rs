@@ -16,7 +16,7 @@ use crate::ffi::{Args, HeapType, Instance, Owned, Payload, Raised, Result, call,
 use crate::names::{import, names};
 use crate::transport::protocol::Protocol;
 use crate::transport::stream::{is, set};
-use crate::{getter, method, method_noargs, method_one, unary_slot};
+use crate::{getter, method, method_noargs, method_one, reports, unary_slot};
 
 fn none(outcome: Result<()>) -> Result {
     outcome.map(|()| Owned::none())
@@ -232,11 +232,7 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     }
     set(&this.flags.closed, true);
     let pending = raise::take();
-    let warned =
-        import("antiphon.reports", "unclosed_transport").and_then(|warn| call(&warn, [&this.owned()]));
-    if warned.is_err() {
-        raise::write_unraisable(None);
-    }
+    reports::tell("antiphon.reports", "unclosed_transport", &this.owned());
     if let Some(pending) = pending {
         raise::restore(pending);
     }

@@ -15,7 +15,7 @@ use crate::ffi::{
 use crate::io_table::Direction;
 use crate::names::{import, intern, names};
 use crate::sockaddr::{Address, option};
-use crate::{getter, method, method_noargs, method_one, unary_slot};
+use crate::{getter, method, method_noargs, method_one, reports, unary_slot};
 
 fn none(outcome: Result<()>) -> Result {
     outcome.map(|()| Owned::none())
@@ -284,11 +284,7 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
         return;
     }
     let pending = raise::take();
-    let warned =
-        import("antiphon.reports", "unclosed_transport").and_then(|warn| call(&warn, [&this.owned()]));
-    if warned.is_err() {
-        raise::write_unraisable(None);
-    }
+    reports::tell("antiphon.reports", "unclosed_transport", &this.owned());
     drop(this.protocol.take());
     if this.owner().seat().with(|_| ()).is_some() {
         this.release();

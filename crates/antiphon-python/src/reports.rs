@@ -1,0 +1,21 @@
+//! Reports of finalizers: what nobody closed, told by Python code (`antiphon.reports`, `antiphon.streams`).
+
+use pyo3::ffi;
+
+use crate::ffi::raise;
+use crate::ffi::{Owned, Raised, call};
+use crate::names::import;
+
+/// Has `module.reporter(object)` tell of an object that its finalizer found open.
+///
+/// At the interpreter's end its modules are gone, and with them who would hear of it: then nothing is said. No exception
+/// may be set on entry, none is afterwards.
+pub fn tell(module: &str, reporter: &str, object: &Owned) {
+    let told = import(module, reporter).and_then(|report| call(&report, [object]));
+    match told {
+        Ok(_) => {}
+        // SAFETY: the class is alive while the interpreter is.
+        Err(Raised) if raise::matches(unsafe { ffi::PyExc_ImportError }) => drop(raise::take()),
+        Err(Raised) => raise::write_unraisable(Some(object)),
+    }
+}

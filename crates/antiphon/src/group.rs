@@ -3,7 +3,7 @@
 use crate::runtime::Loop;
 use crate::task::{Runnable, cancel};
 use crate::wait_node::{WaitNode, set_waiting};
-use crate::{Failure, Panic, Task, TaskRef, spawn};
+use crate::{Context, Failure, Panic, Task, TaskRef, spawn, spawn_in};
 use antiphon_core::Ended;
 use antiphon_core::group::{Edition, Group, Left, Refusal, Verdict};
 use std::cell::RefCell;
@@ -220,13 +220,46 @@ impl TaskGroup {
         E: Failure + Into<Box<dyn Error>> + 'static,
         F: Future<Output = Result<T, E>> + 'static,
     {
-        self.state
-            .machine
-            .borrow()
-            .check_open()
-            .map_err(|refusal| GroupClosed { shutting_down: refusal == Refusal::ShuttingDown })?;
+        self.check_open()?;
+        let task = spawn(self.reporting(future));
+        self.add(&task);
+        Ok(task)
+    }
+
+    /// As [`try_spawn`](Self::try_spawn), in a context of its own as [`spawn_in`](crate::spawn_in).
+    ///
+    /// # Errors
+    /// As [`try_spawn`](Self::try_spawn).
+    #[track_caller]
+    pub fn try_spawn_in<T, E, F>(
+        &self,
+        context: &Context,
+        future: F,
+    ) -> Result<Task<T, ChildFailed>, GroupClosed>
+    where
+        T: 'static,
+        E: Failure + Into<Box<dyn Error>> + 'static,
+        F: Future<Output = Result<T, E>> + 'static,
+    {
+        self.check_open()?;
+        let task = spawn_in(context, self.reporting(future));
+        self.add(&task);
+        Ok(task)
+    }
+
+    fn check_open(&self) -> Result<(), GroupClosed> {
+        let open = self.state.machine.borrow().check_open();
+        open.map_err(|refusal| GroupClosed { shutting_down: refusal == Refusal::ShuttingDown })
+    }
+
+    /// A child's future, which leaves its error with the group.
+    fn reporting<T, E, F>(&self, future: F) -> impl Future<Output = Result<T, ChildFailed>> + use<T, E, F>
+    where
+        E: Failure + Into<Box<dyn Error>>,
+        F: Future<Output = Result<T, E>>,
+    {
         let state = Rc::clone(&self.state);
-        let task = spawn(async move {
+        async move {
             future.await.map_err(|error| {
                 if error.is_cancelled() {
                     return ChildFailed { cancelled: true };
@@ -236,12 +269,15 @@ impl TaskGroup {
                 state.errors.borrow_mut().push(ChildError { name, kind });
                 ChildFailed { cancelled: false }
             })
-        });
+        }
+    }
+
+    /// Takes a child in.
+    fn add<T>(&self, task: &Task<T, ChildFailed>) {
         self.state.machine.borrow_mut().add_child();
         self.state.children.borrow_mut().push(task.as_ref());
         let (state, child) = (Rc::clone(&self.state), task.as_ref());
         task.header().observe(Box::new(move |ended| state.child_done(ended, &child)));
-        Ok(task)
     }
 
     /// Ends the group: cancels its children and, if it is still there, the block.

@@ -23,6 +23,7 @@
 //! |---|---|
 //! | `run`, `Runner` | [`run`], [`Runner`] |
 //! | `create_task`, `Task`, `current_task`, `all_tasks` | [`spawn`], [`Task`], [`current_task`], [`task_tree`] |
+//! | `contextvars`, `create_task(context=)` | [`ContextVar`], [`Context`], [`copy_context`], [`spawn_in`] |
 //! | `CancelledError` | [`Cancelled`], by [`Failure`] in any error type |
 //! | `sleep`, `timeout`, `wait_for` | [`sleep`], [`Timeout`], [`timeout()`] |
 //! | `gather`, `wait`, `as_completed`, `shield` | [`gather`], [`gather_all`], [`wait`], [`as_completed`], [`shield`] |
@@ -47,6 +48,7 @@
 
 mod cancel;
 mod collect;
+mod context;
 mod error;
 mod group;
 mod runner;
@@ -73,6 +75,7 @@ pub use antiphon_core::TimeoutState;
 pub use antiphon_macros::main;
 pub use cancel::cancellable;
 pub use collect::{AsCompleted, ReturnWhen, Waited, as_completed, gather, gather_all, shield, wait};
+pub use context::{Context, ContextVar, Token, TokenError, copy_context};
 pub use error::{Cancelled, Failure, JoinError, NoLoop, Panic, RunError};
 pub use group::{ChildError, ChildErrorKind, ChildFailed, GroupClosed, GroupError, TaskGroup, task_group};
 pub use runner::{Runner, run};
@@ -80,7 +83,7 @@ pub use sync::{
     Barrier, BarrierError, Condition, Event, LifoQueue, Lock, LockGuard, Permit, PriorityQueue, Queue,
     QueueError, QueueOf, Semaphore, Storage, TryQueueError,
 };
-pub use task::{Task, TaskInfo, TaskRef, current_task, spawn, task_tree, try_spawn};
+pub use task::{Task, TaskInfo, TaskRef, current_task, spawn, spawn_in, task_tree, try_spawn, try_spawn_in};
 pub use threads::{Remote, RemoteError, to_thread};
 pub use time::{Sleep, YieldNow, sleep, yield_now};
 pub use timeout::{Timeout, TimeoutError, timeout};

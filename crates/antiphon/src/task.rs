@@ -13,7 +13,7 @@ pub(crate) use info::all_infos;
 pub use info::{TaskInfo, task_tree};
 
 use crate::runtime::Loop;
-use crate::{Failure, JoinError, NoLoop};
+use crate::{Failure, JoinError, NoLoop, context};
 use antiphon_core::Ended;
 use std::cell::RefCell;
 use std::fmt;
@@ -89,9 +89,52 @@ where
     E: Failure + 'static,
     F: Future<Output = Result<T, E>> + 'static,
 {
+    spawn_with(context::inherited(), future)
+}
+
+/// As [`spawn`]; the task runs in `context` itself, and not in a copy of the running one: `create_task(..., context=)`.
+///
+/// # Panics
+/// As [`spawn`]; [`try_spawn_in`] says so instead.
+#[track_caller]
+pub fn spawn_in<T, E, F>(context: &context::Context, future: F) -> Task<T, E>
+where
+    T: 'static,
+    E: Failure + 'static,
+    F: Future<Output = Result<T, E>> + 'static,
+{
+    match try_spawn_in(context, future) {
+        Ok(task) => task,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// As [`spawn_in`].
+///
+/// # Errors
+/// [`NoLoop`]: no loop runs on this thread.
+#[track_caller]
+pub fn try_spawn_in<T, E, F>(context: &context::Context, future: F) -> Result<Task<T, E>, NoLoop>
+where
+    T: 'static,
+    E: Failure + 'static,
+    F: Future<Output = Result<T, E>> + 'static,
+{
+    spawn_with(Some(context.clone()), future)
+}
+
+#[track_caller]
+fn spawn_with<T, E, F>(context: Option<context::Context>, future: F) -> Result<Task<T, E>, NoLoop>
+where
+    T: 'static,
+    E: Failure + 'static,
+    F: Future<Output = Result<T, E>> + 'static,
+{
     let own = Loop::running()?;
     let location = Location::caller();
-    let cell = Rc::new(TaskCell::new(Header::new(own.next_number(), location), future));
+    let header = Header::new(own.next_number(), location);
+    header.context.replace(context);
+    let cell = Rc::new(TaskCell::new(header, future));
     let runnable: Rc<dyn Runnable> = Rc::<TaskCell<F, T, E>>::clone(&cell);
     own.adopt(runnable);
     Ok(Task { inner: cell })

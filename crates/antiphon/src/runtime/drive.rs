@@ -46,6 +46,7 @@ pub(crate) fn run_main<F: Future>(
     let _running = Running;
 
     let main_task = MainTask::new(location);
+    main_task.header().context.replace(crate::context::inherited());
     let as_task: Rc<dyn Runnable> = Rc::<MainTask>::clone(&main_task);
     *own.main.borrow_mut() = Some(as_task);
     own.schedule(main_task.header());

@@ -1,6 +1,7 @@
 //! What every task has, whatever its future: name, cancellation, waker, and who waits for its end.
 
 use crate::Panic;
+use crate::context::ContextSlot;
 use crate::runtime::{Loop, TaskKey, TaskWaker};
 use crate::wait_node::Who;
 use antiphon_core::Ended;
@@ -44,6 +45,7 @@ pub(crate) struct Header {
     pub(crate) state: Cell<FutureState>,
     pub(crate) ended: Cell<Option<Ended>>,
     pub(crate) waiting: Cell<Waiting>,
+    pub(crate) context: ContextSlot,
     pub(crate) location: &'static Location<'static>,
     number: u64,
     waker: OnceCell<OwnWaker>,
@@ -71,6 +73,7 @@ impl Header {
             state: Cell::default(),
             ended: Cell::new(None),
             waiting: Cell::new(Waiting::Unknown),
+            context: ContextSlot::default(),
             location,
             number,
             waker: OnceCell::new(),

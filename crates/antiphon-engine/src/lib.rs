@@ -37,7 +37,8 @@
 //! ```
 //!
 //! Beside the core stands what a loop needs from the system: the [`Clock`], signals ([`SignalPipe`]), the starts and exits
-//! of child processes ([`ChildCommand`], [`PidFd`]), and threads for what blocks ([`BlockingPool`]).
+//! of child processes ([`ChildCommand`], [`PidFd`]), threads for what blocks ([`BlockingPool`]), and a
+//! watchdog for what blocks nevertheless ([`watch`]).
 //!
 //! # Rules
 //! - The work item is a type parameter. The engine stores and returns items; it never runs, clones or drops one.
@@ -65,6 +66,7 @@ pub mod switches;
 mod sync;
 mod timers;
 mod turn;
+pub mod watch;
 
 pub use crate::child::{ChildExit, PidFd, await_end, try_wait, wait_blocking};
 pub use crate::clock::{Clock, Instant, Monotonic, Virtual, coarse_now_ns};

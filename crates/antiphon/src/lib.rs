@@ -41,6 +41,9 @@
 //! # Tests
 //! [`Runner::virtual_clock`] lets years pass in milliseconds, [`Runner::shuffled`] runs ready tasks in an order that a seed decides.
 //!
+//! # Looking inside
+//! [`task_tree`] tells who waits for what, [`Runner::warn_after`] which step kept all others waiting.
+//!
 //! # Not there yet
 //! Sockets and streams, child processes, signals, and loops on several cores.
 
@@ -51,8 +54,10 @@ mod collect;
 mod context;
 mod error;
 mod group;
+mod report;
 mod runner;
 mod runtime;
+mod slow_step;
 mod sync;
 mod task;
 mod threads;
@@ -79,6 +84,7 @@ pub use context::{Context, ContextVar, Token, TokenError, copy_context};
 pub use error::{Cancelled, Failure, JoinError, NoLoop, Panic, RunError};
 pub use group::{ChildError, ChildErrorKind, ChildFailed, GroupClosed, GroupError, TaskGroup, task_group};
 pub use runner::{Runner, run};
+pub use slow_step::SlowStep;
 pub use sync::{
     Barrier, BarrierError, Condition, Event, LifoQueue, Lock, LockGuard, Permit, PriorityQueue, Queue,
     QueueError, QueueOf, Semaphore, Storage, TryQueueError,

@@ -8,6 +8,7 @@ mod table;
 pub(crate) use drive::run_main;
 pub(crate) use table::TaskKey;
 
+use crate::slow_step::StepWatch;
 use crate::task::{Header, OwnWaker, Runnable};
 use crate::{NoLoop, Panic};
 use antiphon_engine::{
@@ -41,6 +42,7 @@ pub(crate) struct Loop {
     core: RefCell<Core<Work, Epoll>>,
     pub(crate) inbox: Arc<Inbox<Work>>,
     clock: LoopClock,
+    watch: Option<StepWatch>,
     tasks: RefCell<Table<Rc<dyn Runnable>>>,
     callbacks: RefCell<Table<Callback>>,
     current: RefCell<Option<Rc<dyn Runnable>>>,
@@ -70,12 +72,13 @@ thread_local! {
 }
 
 impl Loop {
-    pub(crate) fn new(clock: LoopClock) -> io::Result<Rc<Self>> {
+    pub(crate) fn new(clock: LoopClock, watch: Option<StepWatch>) -> io::Result<Rc<Self>> {
         let core = Core::new(Epoll::new()?)?;
         Ok(Rc::new(Self {
             inbox: Arc::clone(&core.inbox),
             core: RefCell::new(core),
             clock,
+            watch,
             tasks: RefCell::new(Table::new()),
             callbacks: RefCell::new(Table::new()),
             current: RefCell::new(None),
@@ -235,11 +238,20 @@ impl Loop {
         task.header().queued.set(false);
         let outer = self.current.replace(Some(Rc::clone(&task)));
         let waker = task.header().waker(self);
-        let done = task.step(&mut Context::from_waker(waker));
+        let done = self.watched(Some(task.header()), || task.step(&mut Context::from_waker(waker)));
         drop(self.current.replace(outer));
         if done {
             let table = self.tasks.borrow_mut().remove(key);
             drop(table);
+        }
+    }
+
+    /// Makes a step, and times it if that was asked for.
+    #[inline]
+    fn watched<R>(&self, header: Option<&Header>, step: impl FnOnce() -> R) -> R {
+        match &self.watch {
+            None => step(),
+            Some(watch) => watch.time(header, step),
         }
     }
 

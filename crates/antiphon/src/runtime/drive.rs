@@ -1,7 +1,7 @@
 //! Running a loop until its main future is done, and what is left after it.
 
 use super::{Loop, LoopClock, RUNNING, Work, catch};
-use crate::task::{MainTask, Runnable};
+use crate::task::{MainTask, Runnable, Waiting};
 use crate::{Panic, RunError, Runner};
 use antiphon_engine::{Clock, Core, Epoll, Event, Host, Instant, run_once};
 use std::io;
@@ -41,7 +41,7 @@ pub(crate) fn run_main<F: Future>(
     if Loop::running().is_ok() {
         return Err(RunError::Nested);
     }
-    let own = Loop::new(runner.clock.clone()).map_err(RunError::Driver)?;
+    let own = Loop::new(runner.clock.clone(), runner.watch.clone()).map_err(RunError::Driver)?;
     RUNNING.with(|running| *running.borrow_mut() = Some(Rc::clone(&own)));
     let _running = Running;
 
@@ -92,7 +92,11 @@ impl<F: Future> Driving<'_, F> {
         let outer = self.own.current.replace(Some(Rc::clone(&task)));
         let waker = task.header().waker(&self.own);
         let main = self.main.as_mut();
-        self.outcome = match catch(|| main.poll(&mut Context::from_waker(waker))) {
+        let step = || {
+            task.header().waiting.set(Waiting::Unknown);
+            catch(|| main.poll(&mut Context::from_waker(waker)))
+        };
+        self.outcome = match self.own.watched(Some(task.header()), step) {
             Ok(Poll::Pending) => None,
             Ok(Poll::Ready(output)) => Some(Ok(output)),
             Err(panic) => Some(Err(panic)),
@@ -146,7 +150,7 @@ impl<F: Future> Host for Driving<'_, F> {
             Work::Step(super::TaskKey::MAIN) => self.step_main(),
             Work::Step(key) => self.own.step(key),
             Work::Wake(waker) => waker.wake(),
-            Work::Run(run) => run(),
+            Work::Run(run) => self.own.watched(None, run),
             Work::Local(place) => {
                 let callback = self.own.callbacks.borrow_mut().remove(place);
                 if let Some(callback) = callback {

@@ -120,6 +120,6 @@ impl<F, T, E> Drop for TaskCell<F, T, E> {
             _ => writeln!(report, "task '{name}' failed, and nobody joined it"),
         };
         let _ = writeln!(report, "    spawned at {}", self.header.location);
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), report.as_bytes());
+        crate::report::report(&report);
     }
 }

@@ -266,3 +266,29 @@ impl fmt::Display for NoLoop {
 }
 
 impl Error for NoLoop {}
+
+impl From<NoLoop> for io::Error {
+    fn from(error: NoLoop) -> Self {
+        Self::other(error)
+    }
+}
+
+/// A socket, child or signal was used outside of the loop that it was made in.
+///
+/// Functions whose error is an [`io::Error`] fail with one that has this inside.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+pub struct WrongLoop;
+
+impl fmt::Display for WrongLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it belongs to another loop than the one that runs here: make one in each loop")
+    }
+}
+
+impl Error for WrongLoop {}
+
+impl From<WrongLoop> for io::Error {
+    fn from(error: WrongLoop) -> Self {
+        Self::other(error)
+    }
+}

@@ -31,6 +31,7 @@
 //! | `Lock`, `Event`, `Condition`, `Semaphore`, `Barrier` | [`Lock`], [`Event`], [`Condition`], [`Semaphore`], [`Barrier`] |
 //! | `Queue`, `PriorityQueue`, `LifoQueue` | [`Queue`], [`PriorityQueue`], [`LifoQueue`] |
 //! | `to_thread`, `run_coroutine_threadsafe`, `call_soon_threadsafe` | [`to_thread`], [`Remote`] |
+//! | sockets, `getaddrinfo` | [`net`] |
 //! | generators, asynchronous generators | [`core`], re-exported |
 //!
 //! # Cancellation
@@ -45,7 +46,7 @@
 //! [`task_tree`] tells who waits for what, [`Runner::warn_after`] which step kept all others waiting.
 //!
 //! # Not there yet
-//! Sockets and streams, child processes, signals, and loops on several cores.
+//! UDP and Unix sockets, streams, child processes, signals, and loops on several cores.
 
 #![forbid(unsafe_code)]
 
@@ -54,6 +55,7 @@ mod collect;
 mod context;
 mod error;
 mod group;
+pub mod net;
 mod report;
 mod runner;
 mod runtime;
@@ -64,6 +66,7 @@ mod threads;
 mod time;
 mod timeout;
 mod wait_node;
+mod watched;
 
 pub use antiphon_core as core;
 pub use antiphon_core::TimeoutState;
@@ -81,7 +84,7 @@ pub use antiphon_macros::main;
 pub use cancel::cancellable;
 pub use collect::{AsCompleted, ReturnWhen, Waited, as_completed, gather, gather_all, shield, wait};
 pub use context::{Context, ContextVar, Token, TokenError, copy_context};
-pub use error::{Cancelled, Failure, JoinError, NoLoop, Panic, RunError};
+pub use error::{Cancelled, Failure, JoinError, NoLoop, Panic, RunError, WrongLoop};
 pub use group::{ChildError, ChildErrorKind, ChildFailed, GroupClosed, GroupError, TaskGroup, task_group};
 pub use runner::{Runner, run};
 pub use slow_step::SlowStep;

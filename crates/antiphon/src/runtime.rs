@@ -3,9 +3,11 @@
 //! Invariant A1: the core is borrowed for single calls only, in which nothing of the user runs; so is the table of tasks.
 
 mod drive;
+mod io;
 mod table;
 
 pub(crate) use drive::run_main;
+pub(crate) use io::{Advice, Direction, Registration, Ticket};
 pub(crate) use table::TaskKey;
 
 use crate::slow_step::StepWatch;
@@ -14,8 +16,8 @@ use crate::{NoLoop, Panic};
 use antiphon_engine::{
     BlockingPool, Clock, Core, Epoll, Inbox, Instant, Monotonic, PoolOptions, TimerKey, Virtual,
 };
+use io::IoTable;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +47,7 @@ pub(crate) struct Loop {
     watch: Option<StepWatch>,
     tasks: RefCell<Table<Rc<dyn Runnable>>>,
     callbacks: RefCell<Table<Callback>>,
+    io: IoTable,
     current: RefCell<Option<Rc<dyn Runnable>>>,
     /// The main future's task, which is not in the table.
     main: RefCell<Option<Rc<dyn Runnable>>>,
@@ -72,7 +75,7 @@ thread_local! {
 }
 
 impl Loop {
-    pub(crate) fn new(clock: LoopClock, watch: Option<StepWatch>) -> io::Result<Rc<Self>> {
+    pub(crate) fn new(clock: LoopClock, watch: Option<StepWatch>) -> std::io::Result<Rc<Self>> {
         let core = Core::new(Epoll::new()?)?;
         Ok(Rc::new(Self {
             inbox: Arc::clone(&core.inbox),
@@ -81,6 +84,7 @@ impl Loop {
             watch,
             tasks: RefCell::new(Table::new()),
             callbacks: RefCell::new(Table::new()),
+            io: IoTable::new(),
             current: RefCell::new(None),
             main: RefCell::new(None),
             pool: OnceCell::new(),
@@ -93,6 +97,14 @@ impl Loop {
     /// The loop that runs on this thread.
     pub(crate) fn running() -> Result<Rc<Self>, NoLoop> {
         RUNNING.try_with(|running| running.borrow().clone()).ok().flatten().ok_or(NoLoop)
+    }
+
+    /// Whether this is the loop that runs on this thread.
+    #[inline]
+    pub(crate) fn is_running(&self) -> bool {
+        RUNNING
+            .try_with(|running| running.borrow().as_ref().is_some_and(|own| std::ptr::eq(&**own, self)))
+            .unwrap_or(false)
     }
 
     /// The task that runs on this thread.

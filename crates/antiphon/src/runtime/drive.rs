@@ -11,6 +11,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+/// How long a loop in virtual time waits for peers before the time jumps.
+const PATIENCE: Duration = Duration::from_millis(20);
+
 /// A loop with its main future `F`, while it runs.
 struct Driving<'a, F: Future> {
     own: Rc<Loop>,
@@ -122,15 +125,22 @@ impl<F: Future> Host for Driving<'_, F> {
             return self.own.core.borrow_mut().wait(timeout);
         }
         let no_timer = self.own.core.borrow().timers.is_empty();
-        if no_timer && !self.own.can_be_woken() && !self.main_task.header().is_watched() {
+        let waits_for_io = self.own.io.is_waited_for();
+        if no_timer && !waits_for_io && !self.own.can_be_woken() && !self.main_task.header().is_watched() {
             self.stuck = true;
             return Ok(());
         }
         let LoopClock::Virtual(clock) = &self.own.clock else {
             return self.own.core.borrow_mut().wait(timeout);
         };
-        // Time jumps only when nothing else can happen: no other thread has a way in.
-        self.own.core.borrow_mut().wait(Some(Duration::ZERO))?;
+        // Time jumps only when nothing else can happen: no other thread has a way in, and the peers of sockets, who live in
+        // the system's time, had a moment to say something.
+        let patience = match waits_for_io {
+            true if no_timer => None,
+            true => Some(PATIENCE),
+            false => Some(Duration::ZERO),
+        };
+        self.own.core.borrow_mut().wait(patience)?;
         if !self.own.core.borrow().events.is_empty() {
             return Ok(());
         }
@@ -141,8 +151,8 @@ impl<F: Future> Host for Driving<'_, F> {
         }
     }
 
-    fn dispatch(&mut self, _: Event) {
-        // No descriptors are registered beside the notifier, whose events the driver keeps for itself.
+    fn dispatch(&mut self, event: Event) {
+        self.own.dispatch(event);
     }
 
     fn run(&mut self, work: Work) {
@@ -181,6 +191,7 @@ impl Loop {
         let callbacks = std::mem::replace(&mut *self.callbacks.borrow_mut(), super::Table::new());
         let main = self.main.borrow_mut().take();
         drop((ready, timers, table, callbacks, main));
+        self.forget_descriptors();
         if let Some(pool) = self.pool.get() {
             pool.shutdown(false);
         }

@@ -1,0 +1,101 @@
+//! The two directions of one connection, for two owners.
+
+use futures_io::{AsyncRead, AsyncWrite};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::ops::Deref;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// The reading half of a connection, which is closed when both halves are dropped. It has the connection's methods.
+#[derive(Debug)]
+pub struct ReadHalf<S>(Rc<S>);
+
+/// The writing half of a connection; see [`ReadHalf`]. Dropping it alone does not tell the peer: that is
+/// `shutdown`'s business.
+#[derive(Debug)]
+pub struct WriteHalf<S>(Rc<S>);
+
+pub(super) fn split<S>(stream: S) -> (ReadHalf<S>, WriteHalf<S>) {
+    let stream = Rc::new(stream);
+    (ReadHalf(Rc::clone(&stream)), WriteHalf(stream))
+}
+
+impl<S> ReadHalf<S> {
+    /// The whole again.
+    ///
+    /// # Errors
+    /// Both halves, if they are not of the same connection.
+    pub fn unite(self, other: WriteHalf<S>) -> Result<S, (Self, WriteHalf<S>)> {
+        if !Rc::ptr_eq(&self.0, &other.0) {
+            return Err((self, other));
+        }
+        drop(other);
+        match Rc::try_unwrap(self.0) {
+            Ok(stream) => Ok(stream),
+            Err(_) => unreachable!("there are two halves, and the other one is dropped"),
+        }
+    }
+}
+
+impl<S> Deref for ReadHalf<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.0
+    }
+}
+
+impl<S> Deref for WriteHalf<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.0
+    }
+}
+
+impl<S> AsyncRead for ReadHalf<S>
+where
+    for<'a> &'a S: AsyncRead,
+{
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self.0).poll_read(context, buffer)
+    }
+
+    fn poll_read_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self.0).poll_read_vectored(context, buffers)
+    }
+}
+
+impl<S> AsyncWrite for WriteHalf<S>
+where
+    for<'a> &'a S: AsyncWrite,
+{
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self.0).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self.0).poll_write_vectored(context, buffers)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut &*self.0).poll_flush(context)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut &*self.0).poll_close(context)
+    }
+}

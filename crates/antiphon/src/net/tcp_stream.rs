@@ -1,0 +1,117 @@
+//! TCP connections.
+
+use super::connect::connect_to_any;
+use super::halves::{ReadHalf, WriteHalf, split};
+use super::{Address, resolve};
+use crate::watched::{Watched, reading_methods, reading_traits, writing_methods, writing_traits};
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// A TCP connection. Small writes leave at once (`TCP_NODELAY`), as in asyncio.
+///
+/// Reading and writing take `&self`, so that one task can read while another one writes.
+#[derive(Debug)]
+pub struct TcpStream {
+    socket: Watched<std::net::TcpStream>,
+}
+
+impl TcpStream {
+    /// Connects to `address`. If it stands for several, IPv6 and IPv4 take turns, each tried 250 ms after the one before or as
+    /// soon as that has failed, and the first connection is taken (RFC 8305).
+    ///
+    /// # Errors
+    /// As [`resolve`]; as connect(2); with [`ConnectErrors`](super::ConnectErrors) inside if several addresses failed. With
+    /// [`Cancelled`](crate::Cancelled) inside: the task was cancelled, and every attempt is closed.
+    pub async fn connect(address: impl Into<Address>) -> io::Result<Self> {
+        let socket = connect_to_any(resolve(address).await?).await?;
+        socket.get().set_nodelay(true)?;
+        Ok(Self { socket })
+    }
+
+    /// `stream` does not block.
+    pub(super) fn new(stream: std::net::TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self { socket: Watched::new(stream)? })
+    }
+
+    /// Takes a connection of the standard library's into the running loop.
+    ///
+    /// # Errors
+    /// With [`NoLoop`](crate::NoLoop) inside: no loop runs here. As fcntl(2).
+    pub fn from_std(stream: std::net::TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self { socket: Watched::new(stream)? })
+    }
+
+    /// The connection without a loop, to be taken to another one by [`from_std`](Self::from_std). It does not block.
+    #[must_use]
+    pub fn into_std(self) -> std::net::TcpStream {
+        self.socket.into_inner()
+    }
+
+    /// Two halves that own the connection together.
+    #[must_use]
+    pub fn into_split(self) -> (ReadHalf<Self>, WriteHalf<Self>) {
+        split(self)
+    }
+
+    /// Our address.
+    ///
+    /// # Errors
+    /// As getsockname(2).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.get().local_addr()
+    }
+
+    /// The other end's address.
+    ///
+    /// # Errors
+    /// As getpeername(2), such as [`io::ErrorKind::NotConnected`] when the connection was reset.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.get().peer_addr()
+    }
+
+    /// Ends one direction or both; whoever waits there is told.
+    ///
+    /// # Errors
+    /// As shutdown(2).
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.socket.get().shutdown(how)
+    }
+
+    /// Ends the writing direction; a peer that is gone already does not mind.
+    fn end_writing(&self) -> io::Result<()> {
+        match self.shutdown(Shutdown::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Whether small writes leave at once.
+    ///
+    /// # Errors
+    /// As setsockopt(2).
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.socket.get().set_nodelay(nodelay)
+    }
+
+    /// Whether small writes leave at once.
+    ///
+    /// # Errors
+    /// As getsockopt(2).
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.socket.get().nodelay()
+    }
+}
+
+reading_methods!(TcpStream);
+writing_methods!(TcpStream);
+reading_traits!(TcpStream, &TcpStream);
+writing_traits!(|stream| stream.end_writing(); TcpStream, &TcpStream);
+
+impl AsFd for TcpStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.get().as_fd()
+    }
+}

@@ -43,9 +43,11 @@ rust_tests() {
     rust_step crates "crates: unit, property and documentation tests" \
         cargo test --quiet --locked --no-fail-fast --workspace --exclude antiphon-python
 
-    # loom replaces the atomics in the whole crate, so its models are a build of their own.
-    rust_step loom "engine: loom models" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom" \
-        cargo test --quiet --locked --no-fail-fast --release --package antiphon-engine --test 'loom_*'
+    # loom replaces the atomics in the whole crate, so its models are a build of their own. The Python door's are those of an
+    # interpreter without a GIL.
+    rust_step loom "engine, Python door: loom models" env RUSTFLAGS="--cfg loom --cfg Py_GIL_DISABLED" \
+        CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom" cargo test --quiet --locked --no-fail-fast --release \
+        --package antiphon-engine --package antiphon-python-models --test 'loom_*'
 }
 
 # result: the last line of pytest's in $log.

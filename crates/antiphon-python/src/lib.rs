@@ -28,6 +28,7 @@
 //! | [`pipe`] | pipe transports |
 //! | [`streams`] | `StreamReader`, `StreamWriter`, `StreamReaderProtocol` |
 //! | [`switched`] | what the tests' switches have to do with Python code |
+//! | [`words`] | what threads share without a lock, as the models need it |
 //! | [`child`] | child processes: started by a thread, reaped by the loop |
 
 mod child;
@@ -53,6 +54,7 @@ mod sync;
 mod task;
 mod tls;
 mod transport;
+mod words;
 mod work;
 
 use std::ffi::CStr;

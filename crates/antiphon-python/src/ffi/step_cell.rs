@@ -2,11 +2,13 @@
 //!
 //! Unlike in a [`super::GilCell`], Python code may run while the value is in use: whoever comes meanwhile, from that code
 //! or from another thread, finds it taken and does without. The value is never moved.
+//!
+//! `models/tests/loom_step_cell.rs` tries every interleaving, for interpreters without a GIL.
 
-use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::words::{AtomicU8, Ordering, UnsafeCell};
 
 /// Where in its life the value is.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

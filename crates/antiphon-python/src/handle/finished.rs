@@ -13,7 +13,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use pyo3::ffi;
 
 use crate::ffi::detached;
-use crate::seat::this_thread;
+use crate::words::this_thread;
 
 /// The handle whose callback a loop runs now, and on which thread.
 #[derive(Default)]

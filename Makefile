@@ -3,10 +3,10 @@
 
 PYTHON ?= python3
 JOBS ?= 0
-export PYTHON JOBS SWITCHES
+export PYTHON JOBS SWITCHES TESTS
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench conformance soak clean
+.PHONY: help run test lint fmt bench conformance sanitize soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,7 @@ help: ## list the targets
 #   JOBS                processes that pytest spreads the tests over (0: none but its own)
 #   COUNT               what make run's first program counts down from (5000000; the article: 100000000)
 #   TESTS, BENCH, CONF  further arguments to pytest, to the benchmarks, to the conformance run
+#   PARTS               what make sanitize runs: address, thread, module (all three)
 #   SOAK                further arguments to the soak (--minutes 60 --seed 7)
 
 run: ## build the package and run the example programs on it
@@ -40,6 +41,9 @@ bench: ## measure asyncio, uvloop, rloop and antiphon; the table goes to benches
 
 conformance: ## run all of CPython's own asyncio tests on antiphon, on 3.11 to 3.14, with and without install()
 	@scripts/conformance.sh $(CONF)
+
+sanitize: ## run the Rust crates and the extension module under a nightly toolchain's sanitizers
+	@scripts/sanitize.sh $(PARTS)
 
 soak: ## random connections and faults for three minutes, every byte checked
 	@scripts/soak.sh $(SOAK)

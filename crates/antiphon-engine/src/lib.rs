@@ -49,6 +49,7 @@
 
 #![deny(unsafe_code)]
 
+mod affinity;
 mod budget;
 mod child;
 mod clock;
@@ -68,6 +69,7 @@ mod timers;
 mod turn;
 pub mod watch;
 
+pub use crate::affinity::{allowed_processors, pin_to};
 pub use crate::child::{ChildExit, PidFd, await_end, try_wait, wait_blocking};
 pub use crate::clock::{Clock, Instant, Monotonic, Virtual, coarse_now_ns};
 pub use crate::core::Core;

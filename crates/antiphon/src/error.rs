@@ -128,13 +128,7 @@ pub struct Panic {
 
 impl Panic {
     pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
-        let message = if let Some(text) = payload.downcast_ref::<&'static str>() {
-            text
-        } else if let Some(text) = payload.downcast_ref::<String>() {
-            text.as_str()
-        } else {
-            "a value that is no text"
-        };
+        let message = panic_message(&*payload);
         Self { message: Rc::from(message), payload: Rc::new(Cell::new(Some(payload))) }
     }
 
@@ -151,6 +145,17 @@ impl Panic {
     pub fn resume(self) -> ! {
         let payload = self.payload.take();
         std::panic::resume_unwind(payload.unwrap_or_else(|| Box::new(self.message.to_string())))
+    }
+}
+
+/// What a panic said, if it was text.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    if let Some(text) = payload.downcast_ref::<&'static str>() {
+        text
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text
+    } else {
+        "a value that is no text"
     }
 }
 

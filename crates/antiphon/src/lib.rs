@@ -39,6 +39,9 @@
 //! which may await, and passes the error on. Futures of others are told nothing; [`cancellable`] is where waiting for them
 //! ends. A future is never dropped to cancel it.
 //!
+//! # Every core
+//! A loop and its tasks stay on one thread. [`cores`] runs a loop on each of several, [`channel`] carries messages between them.
+//!
 //! # Tests
 //! [`Runner::virtual_clock`] lets years pass in milliseconds, [`Runner::shuffled`] runs ready tasks in an order that a seed decides.
 //!
@@ -46,13 +49,15 @@
 //! [`task_tree`] tells who waits for what, [`Runner::warn_after`] which step kept all others waiting.
 //!
 //! # Not there yet
-//! UDP and Unix sockets, streams, child processes, signals, and loops on several cores.
+//! UDP and Unix sockets, streams, child processes, signals.
 
 #![forbid(unsafe_code)]
 
 mod cancel;
+mod channel;
 mod collect;
 mod context;
+mod cores;
 mod error;
 mod group;
 pub mod net;
@@ -82,8 +87,10 @@ pub use antiphon_core::TimeoutState;
 /// ```
 pub use antiphon_macros::main;
 pub use cancel::cancellable;
+pub use channel::{Receiver, SendError, Sender, channel};
 pub use collect::{AsCompleted, ReturnWhen, Waited, as_completed, gather, gather_all, shield, wait};
 pub use context::{Context, ContextVar, Token, TokenError, copy_context};
+pub use cores::{Core, CoreError, CoreErrorKind, Cores, CoresError, cores};
 pub use error::{Cancelled, Failure, JoinError, NoLoop, Panic, RunError, WrongLoop};
 pub use group::{ChildError, ChildErrorKind, ChildFailed, GroupClosed, GroupError, TaskGroup, task_group};
 pub use runner::{Runner, run};

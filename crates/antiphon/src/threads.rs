@@ -133,6 +133,13 @@ impl Remote {
         Ok(Self { inbox: Arc::clone(&own.inbox), _alive: Arc::clone(&own.remotes) })
     }
 
+    /// Lets go of the loop, and lets it see whether anything can wake it without this.
+    pub(crate) fn release(self) {
+        let Self { inbox, _alive } = self;
+        drop(_alive);
+        inbox.wake();
+    }
+
     /// Lets the loop run `callback`: `call_soon_threadsafe`.
     ///
     /// # Errors

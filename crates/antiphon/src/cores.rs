@@ -8,11 +8,14 @@ mod registry;
 
 pub use error::{CoreError, CoreErrorKind, CoresError};
 
+use crate::net::TcpListener;
 use crate::runtime::Loop;
 use crate::{Failure, RunError, Runner, SlowStep};
 use error::Ended;
 use registry::Registry;
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -198,6 +201,30 @@ impl Core {
     #[must_use]
     pub fn count(&self) -> usize {
         self.place.registry.count()
+    }
+
+    /// Listens at `address` together with all cores that do: the kernel gives each new connection to one of them, and it stays
+    /// there. With port 0 the first one's port, of the system's choosing, is everybody's.
+    ///
+    /// A core whose listener is dropped before the others' drops with it the connections that it had not yet accepted.
+    ///
+    /// ```
+    /// use antiphon::cores;
+    /// use std::io;
+    ///
+    /// let ports = cores(2).run(async |core| {
+    ///     let listener = core.listen(([127, 0, 0, 1], 0).into())?;
+    ///     // Here it would accept, until it is cancelled.
+    ///     Ok::<_, io::Error>(listener.local_addr()?.port())
+    /// })?;
+    /// assert_eq!(ports[0], ports[1]);
+    /// # Ok::<(), antiphon::CoresError<std::io::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ListenOptions::bind_to`](crate::net::ListenOptions::bind_to).
+    pub fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        self.place.registry.listen(address)
     }
 
     /// Asks the main futures of all of them to stop, this one's included.

@@ -1,13 +1,15 @@
 //! Loops on several threads: results, failures, panics, cancellation, deadlock.
 
 use antiphon::{
-    Cancelled, CoreErrorKind, CoresError, Event, RunError, cancellable, channel, cores, run, sleep, spawn,
-    yield_now,
+    Cancelled, CoreErrorKind, CoresError, Event, Failure, RunError, cancellable, channel, cores, run, sleep,
+    spawn, yield_now,
 };
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::future::pending;
+use std::io::Read;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -182,4 +184,43 @@ fn messages_go_round_all_cores() {
         Ok::<_, Cancelled>(sum)
     });
     assert_eq!(sums.unwrap().iter().sum::<usize>(), (0..3 * ROUNDS).sum::<usize>());
+}
+
+#[test]
+fn kernel_shares_connections_out_between_the_cores_that_listen() {
+    const CONNECTIONS: usize = 64; // all at one core: once in 2^63 runs
+    let listening = Barrier::new(2);
+    let left = AtomicUsize::new(CONNECTIONS);
+    let served = cores(2).run(async |core| -> Result<usize, Boxed> {
+        let listener = core.listen(([127, 0, 0, 1], 0).into())?;
+        let address = listener.local_addr()?;
+        listening.wait();
+        let clients = (core.index() == 0).then(|| {
+            thread::spawn(move || {
+                for _ in 0..CONNECTIONS {
+                    let mut stream = std::net::TcpStream::connect(address).unwrap();
+                    let mut answer = String::new();
+                    stream.read_to_string(&mut answer).unwrap();
+                    assert!(["0", "1"].contains(&answer.as_str()), "{answer:?}");
+                }
+            })
+        });
+        let mut served = 0;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => stream.write_all(core.index().to_string().as_bytes()).await?,
+                Err(error) if error.is_cancelled() => break,
+                Err(error) => return Err(error.into()),
+            }
+            served += 1;
+            if left.fetch_sub(1, Ordering::SeqCst) == 1 {
+                core.cancel_all();
+            }
+        }
+        clients.into_iter().for_each(|clients| clients.join().unwrap());
+        Ok(served)
+    });
+    let served = served.unwrap();
+    assert_eq!(served.iter().sum::<usize>(), CONNECTIONS);
+    assert!(served.iter().all(|served| *served > 0), "{served:?}");
 }

@@ -1,12 +1,17 @@
 //! Who of the loops runs, and how one stops the others.
 
 use crate::Remote;
+use crate::net::{ListenOptions, TcpListener};
 use crate::runtime::Loop;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(super) struct Registry {
     count: usize,
     state: Mutex<State>,
+    /// The address that each port of the system's choosing was asked for with, and the whole one.
+    chosen: Mutex<Vec<(SocketAddr, SocketAddr)>>,
 }
 
 struct State {
@@ -27,7 +32,8 @@ enum Member {
 impl Registry {
     pub(super) fn new(count: usize) -> Self {
         let members = (0..count).map(|_| Member::Starting).collect();
-        Self { count, state: Mutex::new(State { members, stopping: false, order: Vec::new() }) }
+        let state = State { members, stopping: false, order: Vec::new() };
+        Self { count, state: Mutex::new(state), chosen: Mutex::default() }
     }
 
     pub(super) const fn count(&self) -> usize {
@@ -60,6 +66,21 @@ impl Registry {
     /// Cancels the main futures of all loops that run, and lets no other begin.
     pub(super) fn stop(&self) {
         self.lock().stop();
+    }
+
+    /// Listens at `address`, where others may listen as well; the first to ask for any port chooses it for all.
+    pub(super) fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let options = ListenOptions::new().reuse_port(true);
+        if address.port() != 0 {
+            return options.bind_to(address);
+        }
+        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, whole)) = chosen.iter().find(|(asked, _)| *asked == address) {
+            return options.bind_to(*whole);
+        }
+        let listener = options.bind_to(address)?;
+        chosen.push((address, listener.local_addr()?));
+        Ok(listener)
     }
 
     /// Who has ended, in this order.

@@ -19,11 +19,14 @@ from antiphon.runner import Runner, new_event_loop, run
 
 if TYPE_CHECKING:
     from antiphon.policy import EventLoopPolicy
+    from antiphon.pool import Pool, WorkerLost
 
 __all__ = [
     "EventLoopPolicy",
     "Loop",
+    "Pool",
     "Runner",
+    "WorkerLost",
     "__version__",
     "install",
     "new_event_loop",
@@ -33,7 +36,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Gives `EventLoopPolicy` when asked: Python deprecates policies, then drops them."""
+    """Gives what few programs need: pools, imported when asked for, and policies, which Python deprecates and drops."""
+    if name in ("Pool", "WorkerLost"):
+        from antiphon import pool
+
+        return getattr(pool, name)
     if name == "EventLoopPolicy":
         try:
             from antiphon.policy import EventLoopPolicy

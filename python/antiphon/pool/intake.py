@@ -1,0 +1,218 @@
+"""`Intake`: what a worker does with the calls that it is sent, in the worker's own loop.
+
+Calls wait in a deque and are begun in order, each as a task; a task makes its first step at once where CPython knows
+eager tasks (3.12 on). Beginning calls is interrupted every few milliseconds, so that answers leave and cancellations
+arrive. Another thread may take calls from the far end of the deque (`give_back`): they were never begun.
+"""
+
+import asyncio
+import contextvars
+import inspect
+import sys
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from antiphon.pool import messages
+
+__all__ = ["Intake"]
+
+#: Seconds of beginning calls, after which the loop has its turn.
+_SLICE_S = 0.002
+
+if sys.version_info >= (3, 12):
+    from antiphon._antiphon import eager_task_factory as _new_task
+
+    #: Calls begun between two looks at the clock.
+    _BURST = 8
+else:
+
+    def _new_task(loop: Any, coroutine: Any, *, context: contextvars.Context) -> Any:
+        return loop.create_task(coroutine, context=context)
+
+    # A task is stepped by the loop; so that few calls count as begun that are not, the loop comes soon.
+    _BURST = 1
+    _SLICE_S = 0.0
+
+
+class Intake(ABC):
+    """Runs a worker's calls.
+
+    Args:
+        loop: the worker's loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[tuple[Any, ...]] = deque()
+        self._running: dict[int, asyncio.Task[Any]] = {}
+        self._cancelled_early: dict[int, str | None] = {}
+        self._received = 0
+        self._pump_is_due = False
+        self._stopping = False
+        self._context = contextvars.copy_context()
+
+    def receive(self, received: Iterable[tuple[Any, ...]]) -> None:
+        """Does what the pool's messages say."""
+        for message in received:
+            kind = message[0]
+            if kind == messages.CALL:
+                self._received = message[1]
+                self._waiting.append(self._take(message))
+            elif kind == messages.CANCEL:
+                self._cancel(message[1], message[2])
+            elif kind == messages.STOP:
+                self._stopping = True
+            else:
+                self._other(message)
+        if not self._pump_is_due:
+            self._pump_is_due = True
+            self._loop.call_soon(self._pump)
+
+    def give_back(self) -> list[int]:
+        """Gives calls back that were not begun, half of them; may be called in any thread.
+
+        Returns:
+            Their numbers.
+        """
+        taken = []
+        for _ in range((len(self._waiting) + 1) // 2):
+            try:
+                taken.append(self._waiting.pop()[1])
+            except IndexError:  # the loop was quicker
+                break
+        return taken
+
+    def _pump(self) -> None:
+        """Begins calls, for a while."""
+        self._pump_is_due = False
+        waiting = self._waiting
+        began = perf_counter()
+        end = began + _SLICE_S
+        count = 0
+        while waiting:
+            try:
+                message = waiting.popleft()
+            except IndexError:  # they were given back
+                break
+            self._begin(message)
+            count += 1
+            if count % _BURST == 0 and perf_counter() > end:
+                break
+        if count:
+            try:
+                up_to = waiting[0][1] - 1
+            except IndexError:
+                up_to = self._received
+            self._report((messages.PROGRESS, up_to, perf_counter() - began))
+            self._flush()
+        if waiting:
+            self._pump_is_due = True
+            self._loop.call_soon(self._pump)
+        elif self._stopping and not self._running:
+            self._loop.stop()
+
+    def _begin(self, message: tuple[Any, ...]) -> None:
+        """Begins one call; if it ends in its first step, it is answered."""
+        number = message[1]
+        if self._cancelled_early and number in self._cancelled_early:
+            self._report((messages.CANCELLED, number, self._cancelled_early.pop(number)))
+            return
+        self._note_begun(number)
+        context = self._context.copy()
+        try:
+            function, arguments = self._open(message, context)
+            result = context.run(function, *arguments)
+            if not inspect.isawaitable(result):
+                self._returned(number, result)
+                return
+            task = _new_task(self._loop, _ending_here(result), context=context)
+        except asyncio.CancelledError as error:
+            self._report((messages.CANCELLED, number, _words(error)))
+        except BaseException as error:
+            self._raised(number, error)
+        else:
+            if task.done():
+                self._answer(number, task)
+            else:
+                self._running[number] = task
+                task.add_done_callback(partial(self._answer, number))
+
+    def _answer(self, number: int, task: asyncio.Task[Any]) -> None:
+        """Tells what became of a task."""
+        self._running.pop(number, None)
+        if task.cancelled():
+            try:
+                task.result()
+            except asyncio.CancelledError as error:
+                self._report((messages.CANCELLED, number, _words(error)))
+        elif (raised := task.exception()) is not None:
+            self._raised(number, raised)
+        elif type(result := task.result()) is _Exit:
+            self._raised(number, result.error)
+        else:
+            self._returned(number, result)
+        if self._stopping and not self._running and not self._pump_is_due:
+            self._pump_is_due = True
+            self._loop.call_soon(self._pump)
+
+    def _cancel(self, number: int, msg: str | None) -> None:
+        task = self._running.get(number)
+        if task is not None:
+            task.cancel(msg)
+        elif any(message[1] == number for message in list(self._waiting)):
+            self._cancelled_early[number] = msg
+
+    @abstractmethod
+    def _take(self, message: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Prepares a call's message to wait."""
+
+    @abstractmethod
+    def _open(
+        self, message: tuple[Any, ...], context: contextvars.Context
+    ) -> tuple[Callable[..., Any], Iterable[Any]]:
+        """Gives a call's function and arguments, and puts carried context variables into its context."""
+
+    @abstractmethod
+    def _note_begun(self, number: int) -> None:
+        """Leaves word that the call is begun, for the time when this worker cannot be asked any more."""
+
+    @abstractmethod
+    def _returned(self, number: int, value: object) -> None: ...
+
+    @abstractmethod
+    def _raised(self, number: int, error: BaseException) -> None: ...
+
+    @abstractmethod
+    def _report(self, message: tuple[Any, ...]) -> None: ...
+
+    @abstractmethod
+    def _flush(self) -> None: ...
+
+    @abstractmethod
+    def _other(self, message: tuple[Any, ...]) -> None:
+        """Does what a message says that not all kinds of workers know."""
+
+
+class _Exit:
+    """What a task gives that SystemExit or KeyboardInterrupt has ended."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+async def _ending_here(awaitable: Any) -> Any:
+    """Awaits; what would end the loop is an answer like others."""
+    try:
+        return await awaitable
+    except (SystemExit, KeyboardInterrupt) as error:
+        return _Exit(error)
+
+
+def _words(error: BaseException) -> str | None:
+    return str(error.args[0]) if error.args else None

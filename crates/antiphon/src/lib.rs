@@ -49,7 +49,7 @@
 //! [`task_tree`] tells who waits for what, [`Runner::warn_after`] which step kept all others waiting.
 //!
 //! # Not there yet
-//! UDP and Unix sockets, streams, child processes, signals.
+//! Streams, child processes, signals.
 
 #![forbid(unsafe_code)]
 

@@ -41,9 +41,13 @@ mod connect;
 mod halves;
 mod tcp_listener;
 mod tcp_stream;
+mod udp_socket;
+mod unix;
 
 pub use address::{Address, ResolveError, resolve};
 pub use connect::ConnectErrors;
 pub use halves::{ReadHalf, WriteHalf};
 pub use tcp_listener::{Incoming, ListenOptions, TcpListener};
 pub use tcp_stream::TcpStream;
+pub use udp_socket::UdpSocket;
+pub use unix::{UnixDatagram, UnixIncoming, UnixListener, UnixStream};

@@ -12,6 +12,11 @@ pub(crate) fn take_due() -> bool {
     Loop::with_current(crate::task::Header::take_due).unwrap_or(false)
 }
 
+/// Whether the running task has to be interrupted, without doing so.
+pub(crate) fn is_due() -> bool {
+    Loop::with_current(|header| header.cancellation.get().is_due()).unwrap_or(false)
+}
+
 /// Awaits a future that is not antiphon's, and stops waiting when the task is cancelled: the future is dropped then.
 ///
 /// ```

@@ -32,6 +32,7 @@
 //! | `Queue`, `PriorityQueue`, `LifoQueue` | [`Queue`], [`PriorityQueue`], [`LifoQueue`] |
 //! | `to_thread`, `run_coroutine_threadsafe`, `call_soon_threadsafe` | [`to_thread`], [`Remote`] |
 //! | sockets, `getaddrinfo` | [`net`] |
+//! | `open_connection`, `start_server`, `StreamReader`, `StreamWriter` | [`open_connection`], [`start_server`], [`StreamReader`], [`StreamWriter`] |
 //! | generators, asynchronous generators | [`core`], re-exported |
 //!
 //! # Cancellation
@@ -49,7 +50,7 @@
 //! [`task_tree`] tells who waits for what, [`Runner::warn_after`] which step kept all others waiting.
 //!
 //! # Not there yet
-//! Streams, child processes, signals.
+//! Child processes, signals.
 
 #![forbid(unsafe_code)]
 
@@ -65,6 +66,7 @@ mod report;
 mod runner;
 mod runtime;
 mod slow_step;
+mod streams;
 mod sync;
 mod task;
 mod threads;
@@ -95,6 +97,10 @@ pub use error::{Cancelled, Failure, JoinError, NoLoop, Panic, RunError, WrongLoo
 pub use group::{ChildError, ChildErrorKind, ChildFailed, GroupClosed, GroupError, TaskGroup, task_group};
 pub use runner::{Runner, run};
 pub use slow_step::SlowStep;
+pub use streams::{
+    Lines, ReadError, Server, StreamReader, StreamWriter, TcpReader, TcpWriter, UnixReader, UnixWriter,
+    open_connection, open_unix_connection, start_server, start_unix_server,
+};
 pub use sync::{
     Barrier, BarrierError, Condition, Event, LifoQueue, Lock, LockGuard, Permit, PriorityQueue, Queue,
     QueueError, QueueOf, Semaphore, Storage, TryQueueError,

@@ -48,6 +48,8 @@ pub(crate) struct Loop {
     tasks: RefCell<Table<Rc<dyn Runnable>>>,
     callbacks: RefCell<Table<Callback>>,
     io: IoTable,
+    /// Where streams read to; taken out while one does.
+    scratch: Cell<Option<Box<[u8]>>>,
     current: RefCell<Option<Rc<dyn Runnable>>>,
     /// The main future's task, which is not in the table.
     main: RefCell<Option<Rc<dyn Runnable>>>,
@@ -58,6 +60,9 @@ pub(crate) struct Loop {
     /// Wakers of tasks that are gone, of which there are no copies.
     spare_wakers: RefCell<Vec<OwnWaker>>,
 }
+
+/// How much a stream reads at once, in bytes.
+const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// So many wakers are kept.
 const SPARE_WAKERS: usize = 1024;
@@ -85,6 +90,7 @@ impl Loop {
             tasks: RefCell::new(Table::new()),
             callbacks: RefCell::new(Table::new()),
             io: IoTable::new(),
+            scratch: Cell::new(None),
             current: RefCell::new(None),
             main: RefCell::new(None),
             pool: OnceCell::new(),
@@ -105,6 +111,18 @@ impl Loop {
         RUNNING
             .try_with(|running| running.borrow().as_ref().is_some_and(|own| std::ptr::eq(&**own, self)))
             .unwrap_or(false)
+    }
+
+    /// Lends `f` memory of the running loop to read to, whose contents are anything.
+    pub(crate) fn with_scratch<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
+        let own = Self::running().ok();
+        let kept = own.as_ref().and_then(|own| own.scratch.take());
+        let mut scratch = kept.unwrap_or_else(|| vec![0; SCRATCH_BYTES].into_boxed_slice());
+        let outcome = f(&mut scratch);
+        if let Some(own) = own {
+            own.scratch.set(Some(scratch));
+        }
+        outcome
     }
 
     /// The task that runs on this thread.

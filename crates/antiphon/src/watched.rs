@@ -231,7 +231,8 @@ macro_rules! reading_methods {
             /// [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof): the stream ended before. Otherwise as [`read`](Self::read).
             ///
             /// # Cancellation
-            /// What was read already is in `buffer`, and how much is not known; [`read`](Self::read) tells.
+            /// What was read already is in `buffer`, and how much is not known; a
+            /// [`StreamReader`](crate::StreamReader) loses nothing.
             pub async fn read_exact(&self, buffer: &mut [u8]) -> std::io::Result<()> {
                 let mut filled = 0;
                 while filled < buffer.len() {

@@ -224,3 +224,8 @@ def compute_for_ever() -> None:
     """Never comes back to the loop."""
     while True:
         pass
+
+
+async def where_slowly(_: int) -> tuple[int, int]:
+    await asyncio.sleep(0.02)
+    return await where()

@@ -9,6 +9,7 @@ from antiphon.pool.errors import (
     TransferError,
     WorkerLost,
 )
+from antiphon.pool.multiprocessing_pools import executor_of
 from antiphon.pool.pool import Pool
 from antiphon.pool.stats import PoolStats, WorkerStats
 
@@ -23,4 +24,5 @@ __all__ = [
     "TransferError",
     "WorkerLost",
     "WorkerStats",
+    "executor_of",
 ]

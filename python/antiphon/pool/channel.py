@@ -22,7 +22,7 @@ from antiphon.pool import pickling
 from antiphon.pool.pickling import Pickled
 from antiphon.pool.segments import Incoming, Outgoing
 
-__all__ = ["Channel", "Parcel", "receive_frame", "send_frame"]
+__all__ = ["Channel", "Parcel", "pack_inline", "receive_frame", "send_frame", "unpack_inline"]
 
 _HEADER = struct.Struct("<Q")
 # Without references to equal objects, which would cost a look-up each.
@@ -104,7 +104,7 @@ class Channel(asyncio.Protocol):
             small = None
         segment = self._outgoing.store(in_segment)
         if segment is None:
-            return data, None, (), tuple(bytes(buffer) for buffer in buffers)
+            return pack_inline(pickled)
         return small, segment, tuple(memoryview(buffer).nbytes for buffer in in_segment), ()
 
     def unpack(self, parcel: Parcel) -> tuple[bytes | memoryview, list[memoryview]]:
@@ -115,12 +115,11 @@ class Channel(asyncio.Protocol):
         """
         if isinstance(parcel, bytes):
             return parcel, []
-        data, segment, lengths, inline = parcel
-        if segment is not None:
-            views = self._incoming.views(*segment, lengths)
-            return (views[0], views[1:]) if data is None else (data, views)
-        assert data is not None  # pack() leaves it out with a segment alone
-        return data, [memoryview(bytearray(buffer)) for buffer in inline]
+        data, segment, lengths, _ = parcel
+        if segment is None:
+            return unpack_inline(parcel)
+        views = self._incoming.views(*segment, lengths)
+        return (views[0], views[1:]) if data is None else (data, views)
 
     def close(self) -> None:
         """Ends the connection at once; `lost` is called later."""
@@ -198,6 +197,22 @@ class Channel(asyncio.Protocol):
         if not descriptors:
             raise OSError("no descriptor could be received: is RLIMIT_NOFILE too low?")
         return descriptors[0]
+
+
+def pack_inline(pickled: Pickled) -> Parcel:
+    """Makes a parcel without shared memory."""
+    data, buffers = pickled
+    return (data, None, (), tuple(bytes(buffer) for buffer in buffers)) if buffers else data
+
+
+def unpack_inline(parcel: Parcel) -> tuple[bytes, list[memoryview]]:
+    """Opens a parcel that was made without shared memory."""
+    if isinstance(parcel, bytes):
+        return parcel, []
+    data, _, _, buffers = parcel
+    assert data is not None  # left out with shared memory alone
+    # What is writable at one end is at the other; the pickle knows which is not.
+    return data, [memoryview(bytearray(buffer)) for buffer in buffers]
 
 
 def send_frame(sock: socket.socket, message: Any) -> None:

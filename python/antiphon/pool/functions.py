@@ -9,9 +9,14 @@ __all__ = ["Functions"]
 
 
 class Functions:
-    """Keys and pickles of plain functions of modules; others may change, and are pickled with each call."""
+    """Keys and pickles of plain functions of modules; others may change, and are pickled with each call.
 
-    def __init__(self) -> None:
+    Args:
+        foreign: the workers do not have this program's `__main__`.
+    """
+
+    def __init__(self, foreign: bool = False) -> None:
+        self._foreign = foreign
         self._keys: dict[Callable[..., Any], int] = {}
         self._pickles: list[bytes] = []
 
@@ -22,7 +27,7 @@ class Functions:
         except TypeError:  # not hashable, so no plain function
             return 0
         if key is None:
-            if not pickling.importable(function):
+            if not pickling.importable(function, self._foreign):
                 return 0
             data, _ = pickling.dump(function, lambda: "the function")
             self._pickles.append(data)

@@ -24,13 +24,16 @@ Pickled = tuple[bytes, list[memoryview]]
 _MOST_DEEP = 8
 
 
-def dump(value: object, name: Callable[[], str], parts: Sequence[str] = ()) -> Pickled:
+def dump(
+    value: object, name: Callable[[], str], parts: Sequence[str] = (), foreign: bool = False
+) -> Pickled:
     """Pickles `value`.
 
     Args:
         value: what is to cross.
         name: says what `value` is; called for the text of an error alone.
         parts: what the items of `value` are called, if it is a tuple and its items have names.
+        foreign: who reads it does not have this program's `__main__`.
 
     Returns:
         The pickle and its out-of-band buffers, which refer to the memory of `value`.
@@ -50,7 +53,7 @@ def dump(value: object, name: Callable[[], str], parts: Sequence[str] = ()) -> P
         buffers.append(raw)
         return False
 
-    dumps = _cloud_dumps() if _main_cannot_be_imported() else None
+    dumps = _cloud_dumps() if foreign or _main_cannot_be_imported() else None
     try:
         return (dumps or pickle.dumps)(value, protocol=5, buffer_callback=keep_in_band), buffers
     except Exception as error:
@@ -69,11 +72,16 @@ def load(data: bytes | memoryview, buffers: Iterable[memoryview] = ()) -> Any:
     return pickle.loads(data, buffers=buffers)
 
 
-def importable(function: object) -> bool:
-    """Whether `function` is the same whenever it is pickled: a plain function of a module, found by its name."""
+def importable(function: object, foreign: bool = False) -> bool:
+    """Whether `function` is the same whenever it is pickled: a plain function of a module, found by its name.
+
+    Args:
+        function: any object.
+        foreign: as for `dump`.
+    """
     if type(function) is not types.FunctionType or function.__closure__ is not None:
         return False
-    if function.__module__ == "__main__" and _main_cannot_be_imported():
+    if function.__module__ == "__main__" and (foreign or _main_cannot_be_imported()):
         return False
     module = sys.modules.get(function.__module__)
     return getattr(module, function.__qualname__, None) is function

@@ -57,7 +57,8 @@ class Pool:
     No worker outlives the block, nor the process.
 
     Args:
-        workers: how many; None: as many as this process may use cores.
+        workers: how many; None: as many as this process may use cores, or as the executor says. With an executor it
+            is how many batches of calls it is given at a time.
         kind: "process", "thread", or "auto": processes with the GIL, threads without.
         concurrency: how many calls one worker runs at once.
         executor: where the workers are instead: anything with the interface of `concurrent.futures.Executor`, such as
@@ -89,6 +90,8 @@ class Pool:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
         if kind not in ("auto", "process", "thread"):
             raise ValueError(f"kind must be 'auto', 'process' or 'thread', not {kind!r}")
+        if executor is not None and initializer is not None:
+            raise ValueError("an executor starts its workers itself: give the initializer to it")
         if executor is not None and kind != "auto":
             raise ValueError(
                 "kind and executor exclude each other: the executor says what its workers are"
@@ -96,7 +99,9 @@ class Pool:
         if kind == "auto":
             kind = "process" if getattr(sys, "_is_gil_enabled", lambda: True)() else "thread"
         self._kind = kind if executor is None else "executor"
-        self._count = workers or len(os.sched_getaffinity(0))
+        self._count = (
+            workers or getattr(executor, "_max_workers", None) or len(os.sched_getaffinity(0))
+        )
         self._concurrency = concurrency
         self._executor = executor
         self._initializer = initializer
@@ -106,7 +111,7 @@ class Pool:
         self._most_losses = most_losses
         self._start_timeout = start_timeout
         self._grace = grace
-        self._functions = Functions()
+        self._functions = Functions(foreign=executor is not None)
         self._scheduler: Scheduler | None = None
         self._keepers: list[asyncio.Task[None]] = []
         self._closing = False
@@ -348,6 +353,7 @@ class Pool:
                     args if key else (function, *args),
                     lambda: f"the call of {name_of(function)}",
                     _Places(bool(key), len(args)),
+                    foreign=self._executor is not None,
                 )
         if self._carry:
             values = values_of(self._carry)
@@ -391,6 +397,13 @@ class Pool:
 
             return lambda: ThreadLink(
                 loop, scheduler, self._next_name(), self._initializer, self._initargs, self._carry
+            )
+        if self._executor is not None:
+            from antiphon.pool.executor_link import ExecutorLink
+
+            executor = self._executor
+            return lambda: ExecutorLink(
+                loop, scheduler, self._next_name(), executor, self._functions, self._places
             )
         from antiphon.pool.process_link import ProcessLink, Setup
 

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import antiphon
 from antiphon.pool import messages, pickling
-from antiphon.pool.call import Call, name_of
-from antiphon.pool.channel import Channel
-from antiphon.pool.errors import RemoteError, RemoteTraceback, TransferError, WorkerLost
+from antiphon.pool.call import Call
+from antiphon.pool.channel import Channel, Parcel
+from antiphon.pool.errors import WorkerLost
 from antiphon.pool.functions import Functions
-from antiphon.pool.link import WorkerLink
+from antiphon.pool.pickled_link import PickledLink
 
 if TYPE_CHECKING:
     from antiphon.pool.scheduler import Scheduler
@@ -62,7 +62,7 @@ class Setup:
         return self._program, self._own
 
 
-class ProcessLink(WorkerLink):
+class ProcessLink(PickledLink):
     """One worker process.
 
     Args:
@@ -270,27 +270,9 @@ class ProcessLink(WorkerLink):
         self._control.send((messages.GIVE_BACK,))
         return True
 
-    def _open(self, parcel: Any) -> Any:
+    def _unpack(self, parcel: Parcel) -> tuple[bytes | memoryview, list[memoryview]]:
         assert self._channel is not None
-        return pickling.load(*self._channel.unpack(parcel))
-
-    def _open_error(self, parcel: Any, traceback: str, words: str) -> BaseException:
-        try:
-            error = None if parcel is None else self._open(parcel)
-        except Exception:
-            error = None
-        if not isinstance(error, BaseException):
-            error = RemoteError(words)
-        if error.__cause__ is None:
-            error.__cause__ = RemoteTraceback(traceback)
-        return error
-
-    def _unreadable(self, what: str, call: Call[Any], error: BaseException) -> BaseException:
-        made = TransferError(
-            f"the {what} of {name_of(call.function)} could not be read ({type(error).__name__}: {error})"
-        )
-        made.__cause__ = error
-        return made
+        return self._channel.unpack(parcel)
 
 
 class _Exit(asyncio.SubprocessProtocol):

@@ -10,26 +10,22 @@ Source: Lib/multiprocessing/spawn.py; prctl(2).
 
 import asyncio
 import contextlib
-import contextvars
 import ctypes
-import importlib
 import mmap
 import os
 import resource
 import signal
 import socket
 import threading
-import traceback
-from collections.abc import Callable, Iterable
 from multiprocessing import spawn
 from typing import Any
 
 import antiphon
 from antiphon.pool import messages, pickling
-from antiphon.pool.carried import adopt
-from antiphon.pool.channel import Channel, receive_frame, send_frame
-from antiphon.pool.errors import TransferError
+from antiphon.pool.channel import Channel, Parcel, receive_frame, send_frame
 from antiphon.pool.intake import Intake
+from antiphon.pool.pickled_intake import PickledIntake
+from antiphon.pool.pickling import Pickled
 
 __all__ = ["ABANDONED", "is_starting", "run"]
 
@@ -128,88 +124,31 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-class _ProcessIntake(Intake):
-    """Calls that come as pickles."""
+class _ProcessIntake(PickledIntake):
+    """Calls that come over a channel."""
 
     channel: Channel
     stopped = False
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        begun: memoryview,
-        carried: list[tuple[str, str]],
+        self, loop: asyncio.AbstractEventLoop, begun: memoryview, carried: list[tuple[str, str]]
     ) -> None:
-        super().__init__(loop)
+        super().__init__(loop, carried)
         self._begun = begun
-        self._carried = [getattr(importlib.import_module(module), name) for module, name in carried]
-        self._functions: dict[int, bytes | Callable[..., Any]] = {}
 
     def abandoned(self) -> None:
         """The connection is gone: with it the pool, unless all is over."""
         if not self.stopped:
             os._exit(ABANDONED)
 
-    def _other(self, message: tuple[Any, ...]) -> None:
-        if message[0] == messages.FUNCTION:
-            self._functions[message[1]] = message[2]
-
-    def _take(self, message: tuple[Any, ...]) -> tuple[Any, ...]:
-        kind, number, key, parcel, carried = message
-        if type(parcel) is bytes:
-            return message
-        try:
-            parcel = self.channel.unpack(parcel)
-        except OSError as error:
-            parcel = error
-        return kind, number, key, parcel, carried
-
-    def _open(
-        self, message: tuple[Any, ...], context: contextvars.Context
-    ) -> tuple[Callable[..., Any], Iterable[Any]]:
-        _, _, key, parcel, carried = message
-        try:
-            if type(parcel) is bytes:
-                arguments = pickling.load(parcel)
-            elif isinstance(parcel, OSError):
-                raise parcel
-            else:
-                arguments = pickling.load(*parcel)
-            if key:
-                function = self._functions[key]
-                if type(function) is bytes:
-                    function = self._functions[key] = pickling.load(function)
-            else:
-                function, *arguments = arguments
-        except Exception as error:
-            raise TransferError(
-                f"the worker could not read the call ({type(error).__name__}: {error}); what it is made of must be "
-                "importable there: code under `if __name__ == '__main__'` and notebooks' cells are not "
-                "(cloudpickle, where it is installed, sends them)"
-            ) from error
-        if carried is not None:
-            adopt(context, self._carried, pickling.load(carried))
-        return function, arguments  # type: ignore[return-value]
-
     def _note_begun(self, number: int) -> None:
         self._begun[0] = number
 
-    def _returned(self, number: int, value: object) -> None:
-        try:
-            parcel = self.channel.pack(pickling.dump(value, lambda: "the result"))
-        except Exception as error:
-            self._raised(number, error)
-        else:
-            self.channel.send((messages.RETURNED, number, parcel))
+    def _pack(self, pickled: Pickled) -> Parcel:
+        return self.channel.pack(pickled)
 
-    def _raised(self, number: int, error: BaseException) -> None:
-        text = "".join(traceback.format_exception(error))
-        try:
-            parcel = self.channel.pack(pickling.dump(error, lambda: "the exception"))
-        except Exception:
-            parcel = None
-        words = "".join(traceback.format_exception_only(error)).strip()
-        self.channel.send((messages.RAISED, number, parcel, text, words))
+    def _unpack(self, parcel: Parcel) -> tuple[bytes | memoryview, list[memoryview]]:
+        return self.channel.unpack(parcel)
 
     def _report(self, message: tuple[Any, ...]) -> None:
         self.channel.send(message)

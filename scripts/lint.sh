@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 scripts/venv.sh "${PYTHON:-python3}" .venv tools examples
 cargo fmt --all --check
 PYO3_PYTHON=$PWD/.venv/bin/python cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+cargo clippy --quiet --locked --package antiphon --all-features --all-targets -- -D warnings
 .venv/bin/ruff check --quiet .
 .venv/bin/ruff format --quiet --check .
 .venv/bin/mypy --no-error-summary

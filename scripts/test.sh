@@ -41,7 +41,7 @@ rust_step() {
 rust_tests() {
     # The Python door is an extension module: its tests are pytest's.
     rust_step crates "crates: unit, property and documentation tests" \
-        cargo test --quiet --locked --no-fail-fast --workspace --exclude antiphon-python
+        cargo test --quiet --locked --no-fail-fast --workspace --all-features --exclude antiphon-python
 
     # loom replaces the atomics in the whole crate, so its models are a build of their own. The Python door's are those of an
     # interpreter without a GIL.

@@ -49,6 +49,15 @@
 //! # Looking inside
 //! [`task_tree`] tells who waits for what, [`Runner::warn_after`] which step kept all others waiting.
 //!
+//! # Other crates
+//! Sockets have the traits of `futures-io`, by which TLS and much else stands on them. Features, none of them on by itself:
+//!
+//! | feature | is |
+//! |---|---|
+//! | `hyper` | hyper's traits for connections, timers and executors |
+//! | `tokio` | awaiting futures that need a runtime of tokio's |
+//! | `tracing` | a span for each task, entered in its steps |
+//!
 //! # Not there yet
 //! Child processes, signals.
 
@@ -61,6 +70,8 @@ mod context;
 mod cores;
 mod error;
 mod group;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 pub mod net;
 mod report;
 mod runner;
@@ -72,6 +83,8 @@ mod task;
 mod threads;
 mod time;
 mod timeout;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod wait_node;
 mod watched;
 

@@ -276,9 +276,13 @@ impl Loop {
         }
     }
 
-    /// Makes a step, and times it if that was asked for.
+    /// Makes a step in its task's span, and times it if that was asked for.
     #[inline]
     fn watched<R>(&self, header: Option<&Header>, step: impl FnOnce() -> R) -> R {
+        let step = || match header {
+            None => step(),
+            Some(header) => header.span.enter(step),
+        };
         match &self.watch {
             None => step(),
             Some(watch) => watch.time(header, step),

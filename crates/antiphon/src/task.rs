@@ -6,6 +6,7 @@
 mod cell;
 mod header;
 mod info;
+mod span;
 
 pub(crate) use cell::TaskCell;
 pub(crate) use header::{Header, MainTask, OwnWaker, Runnable, Waiting};

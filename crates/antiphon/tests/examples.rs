@@ -55,3 +55,16 @@ fn pipeline_prints_what_its_generators_have_found() {
     let expected = "1 empty line\n3.33 letters on average\n15 words, the longest is 'ready'\n";
     assert_eq!(printed("pipeline", &[]), expected);
 }
+
+#[test]
+fn tls_example_has_its_answer_over_tls() {
+    assert_eq!(printed("tls", &[]), "HELLO OVER TLS, TLSv1_3\n");
+}
+
+#[test]
+#[cfg(feature = "hyper")]
+fn http_example_has_every_answer() {
+    let expected = "/square/12 200 OK: 144\n/square/4294967295 200 OK: 18446744065119617025\n\
+                    /cube/3 404 Not Found: no such page\n";
+    assert_eq!(printed("http", &[]), expected);
+}

@@ -1,5 +1,6 @@
 //! What every task has, whatever its future: name, cancellation, waker, and who waits for its end.
 
+use super::span::TaskSpan;
 use crate::Panic;
 use crate::context::ContextSlot;
 use crate::runtime::{Loop, TaskKey, TaskWaker};
@@ -46,6 +47,7 @@ pub(crate) struct Header {
     pub(crate) ended: Cell<Option<Ended>>,
     pub(crate) waiting: Cell<Waiting>,
     pub(crate) context: ContextSlot,
+    pub(crate) span: TaskSpan,
     pub(crate) location: &'static Location<'static>,
     number: u64,
     waker: OnceCell<OwnWaker>,
@@ -74,6 +76,7 @@ impl Header {
             ended: Cell::new(None),
             waiting: Cell::new(Waiting::Unknown),
             context: ContextSlot::default(),
+            span: TaskSpan::new(number, location),
             location,
             number,
             waker: OnceCell::new(),
@@ -91,6 +94,7 @@ impl Header {
     }
 
     pub(crate) fn set_name(&self, name: &str) {
+        self.span.set_name(name);
         let former = self.rarities.get_or_init(Box::default).name.replace(Some(Rc::from(name)));
         drop(former);
     }

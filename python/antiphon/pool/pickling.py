@@ -25,7 +25,7 @@ _MOST_DEEP = 8
 
 
 def dump(
-    value: object, name: Callable[[], str], parts: Sequence[str] = (), foreign: bool = False
+    value: object, name: Callable[[], str], parts: Sequence[str] = (), foreign: bool | None = None
 ) -> Pickled:
     """Pickles `value`.
 
@@ -33,7 +33,7 @@ def dump(
         value: what is to cross.
         name: says what `value` is; called for the text of an error alone.
         parts: what the items of `value` are called, if it is a tuple and its items have names.
-        foreign: who reads it does not have this program's `__main__`.
+        foreign: who reads it does not have this program's `__main__`; None: if that is one that cannot be imported.
 
     Returns:
         The pickle and its out-of-band buffers, which refer to the memory of `value`.
@@ -53,7 +53,9 @@ def dump(
         buffers.append(raw)
         return False
 
-    dumps = _cloud_dumps() if foreign or _main_cannot_be_imported() else None
+    if foreign is None:
+        foreign = _main_cannot_be_imported()
+    dumps = _cloud_dumps() if foreign else None
     try:
         return (dumps or pickle.dumps)(value, protocol=5, buffer_callback=keep_in_band), buffers
     except Exception as error:

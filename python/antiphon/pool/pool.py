@@ -353,7 +353,7 @@ class Pool:
                     args if key else (function, *args),
                     lambda: f"the call of {name_of(function)}",
                     _Places(bool(key), len(args)),
-                    foreign=self._executor is not None,
+                    foreign=True if self._executor is not None else None,
                 )
         if self._carry:
             values = values_of(self._carry)
@@ -472,7 +472,7 @@ class Pool:
             await asyncio.gather(*keepers, return_exceptions=True)
 
 
-_NO_ARGUMENTS = pickling.dump((), lambda: "no arguments")
+_NO_ARGUMENTS = pickling.dump((), lambda: "no arguments", foreign=False)
 
 
 class _Places(Sequence[str]):

@@ -34,12 +34,28 @@ pub enum ChildExit {
 }
 
 impl ChildExit {
+    /// Whether it exited with code 0.
+    #[must_use]
+    pub const fn success(self) -> bool {
+        matches!(self, Self::Exited(0))
+    }
+
     /// The exit code, or the signal's number negated; as `returncode` in Python's `subprocess`.
     #[must_use]
     pub const fn returncode(self) -> i32 {
         match self {
             Self::Exited(code) => code,
             Self::Killed { signum, .. } => -signum,
+        }
+    }
+}
+
+impl std::fmt::Display for ChildExit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exit code {code}"),
+            Self::Killed { signum, core_dumped: false } => write!(f, "killed by signal {signum}"),
+            Self::Killed { signum, core_dumped: true } => write!(f, "killed by signal {signum}, core dumped"),
         }
     }
 }

@@ -33,6 +33,8 @@
 //! | `to_thread`, `run_coroutine_threadsafe`, `call_soon_threadsafe` | [`to_thread`], [`Remote`] |
 //! | sockets, `getaddrinfo` | [`net`] |
 //! | `open_connection`, `start_server`, `StreamReader`, `StreamWriter` | [`open_connection`], [`start_server`], [`StreamReader`], [`StreamWriter`] |
+//! | `create_subprocess_exec`, `create_subprocess_shell` | [`process`] |
+//! | `add_signal_handler` | [`signal`] |
 //! | generators, asynchronous generators | [`core`], re-exported |
 //!
 //! # Cancellation
@@ -57,12 +59,10 @@
 //! | `hyper` | hyper's traits for connections, timers and executors |
 //! | `tokio` | awaiting futures that need a runtime of tokio's |
 //! | `tracing` | a span for each task, entered in its steps |
-//!
-//! # Not there yet
-//! Child processes, signals.
 
 #![forbid(unsafe_code)]
 
+mod back_off;
 mod cancel;
 mod channel;
 mod collect;
@@ -73,9 +73,11 @@ mod group;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod net;
+pub mod process;
 mod report;
 mod runner;
 mod runtime;
+pub mod signal;
 mod slow_step;
 mod streams;
 mod sync;

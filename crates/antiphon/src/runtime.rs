@@ -10,6 +10,7 @@ pub(crate) use drive::run_main;
 pub(crate) use io::{Advice, Direction, Registration, Ticket};
 pub(crate) use table::TaskKey;
 
+use crate::signal::Hub;
 use crate::slow_step::StepWatch;
 use crate::task::{Header, OwnWaker, Runnable};
 use crate::{NoLoop, Panic};
@@ -18,7 +19,7 @@ use antiphon_engine::{
 };
 use io::IoTable;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
@@ -50,6 +51,7 @@ pub(crate) struct Loop {
     io: IoTable,
     /// Where streams read to; taken out while one does.
     scratch: Cell<Option<Box<[u8]>>>,
+    signals: RefCell<Weak<Hub>>,
     current: RefCell<Option<Rc<dyn Runnable>>>,
     /// The main future's task, which is not in the table.
     main: RefCell<Option<Rc<dyn Runnable>>>,
@@ -91,6 +93,7 @@ impl Loop {
             callbacks: RefCell::new(Table::new()),
             io: IoTable::new(),
             scratch: Cell::new(None),
+            signals: RefCell::default(),
             current: RefCell::new(None),
             main: RefCell::new(None),
             pool: OnceCell::new(),
@@ -111,6 +114,15 @@ impl Loop {
         RUNNING
             .try_with(|running| running.borrow().as_ref().is_some_and(|own| std::ptr::eq(&**own, self)))
             .unwrap_or(false)
+    }
+
+    /// What hands signals out, while anybody watches any.
+    pub(crate) fn signals(&self) -> Weak<Hub> {
+        self.signals.borrow().clone()
+    }
+
+    pub(crate) fn set_signals(&self, hub: Weak<Hub>) {
+        self.signals.replace(hub);
     }
 
     /// Lends `f` memory of the running loop to read to, whose contents are anything.

@@ -38,6 +38,16 @@ impl<T: AsFd> Watched<T> {
         self.registration.would_block(direction);
     }
 
+    /// The one with this ticket waits no more.
+    pub(crate) fn leave(&self, direction: Direction, ticket: Ticket) {
+        self.registration.leave(direction, ticket);
+    }
+
+    /// Lets everybody who waits try.
+    pub(crate) fn wake(&self, direction: Direction) {
+        self.registration.wake(direction);
+    }
+
     /// Makes a call, or waits until it can be made.
     ///
     /// It fails with [`Cancelled`] inside only if it would wait, so that nothing is lost that a call has brought.

@@ -288,6 +288,12 @@ impl Registration {
         }
     }
 
+    /// Wakes everybody who waits.
+    pub(crate) fn wake(&self, direction: Direction) {
+        let woken = self.readiness.side(direction).wake();
+        self.own.io.count(0, woken);
+    }
+
     fn key(&self) -> TaskKey {
         self.key.get().unwrap_or_else(|| {
             let key = self.own.io.entries.borrow_mut().insert(Rc::clone(&self.readiness));

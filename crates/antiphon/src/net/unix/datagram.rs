@@ -1,6 +1,6 @@
 //! Datagrams through paths.
 
-use super::until_there_is_room;
+use crate::back_off::until_it_would_not_block;
 use crate::runtime::Direction;
 use crate::watched::Watched;
 use std::io;
@@ -85,7 +85,7 @@ impl UnixDatagram {
     /// As sendto(2). With [`Cancelled`](crate::Cancelled) inside: the task was cancelled, and nothing was sent.
     pub async fn send_to(&self, datagram: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         let path = path.as_ref();
-        until_there_is_room(|| self.socket.get().send_to(datagram, path)).await
+        until_it_would_not_block(|| self.socket.get().send_to(datagram, path)).await
     }
 
     /// Waits for a datagram; gives its length and who sent it. What `buffer` has no room for is lost.

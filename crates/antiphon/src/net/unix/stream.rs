@@ -1,6 +1,6 @@
 //! Connections through a path.
 
-use super::until_there_is_room;
+use crate::back_off::until_it_would_not_block;
 use crate::net::halves::{ReadHalf, WriteHalf, split};
 use crate::watched::{Watched, reading_methods, reading_traits, writing_methods, writing_traits};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -40,7 +40,7 @@ impl UnixStream {
         let address = SocketAddrUnix::new(path.as_ref())?;
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        until_there_is_room(|| Ok(connect(&socket, &address)?)).await?;
+        until_it_would_not_block(|| Ok(connect(&socket, &address)?)).await?;
         Self::new(socket.into())
     }
 

@@ -13,6 +13,7 @@ that bring their own runner: `asyncio.run(main(), loop_factory=antiphon.new_even
 from typing import TYPE_CHECKING, Any
 
 from antiphon._antiphon import __version__
+from antiphon.blocking import BlockedStep, BlockingError, BlockingStats, Stall, on_blocked
 from antiphon.installation import install, uninstall
 from antiphon.loop import Loop
 from antiphon.runner import Runner, new_event_loop, run
@@ -22,14 +23,19 @@ if TYPE_CHECKING:
     from antiphon.pool import Pool, WorkerLost
 
 __all__ = [
+    "BlockedStep",
+    "BlockingError",
+    "BlockingStats",
     "EventLoopPolicy",
     "Loop",
     "Pool",
     "Runner",
+    "Stall",
     "WorkerLost",
     "__version__",
     "install",
     "new_event_loop",
+    "on_blocked",
     "run",
     "uninstall",
 ]

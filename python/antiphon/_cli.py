@@ -7,6 +7,7 @@ import: all of asyncio is antiphon's (`antiphon.install`).
     antiphon app.py argument...
     antiphon -m package argument...
     antiphon -c 'import asyncio; print(asyncio.new_event_loop())'
+    antiphon --on-block=report app.py
 
 Source: the Python documentation, "Command line and environment"; CPython's Modules/main.c.
 """
@@ -28,6 +29,7 @@ from importlib.abc import FileLoader
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 
 import antiphon
+from antiphon import blocking
 
 # The module whose place `_run` takes. When an exception has ended it, the interpreter goes on using its
 # namespace without owning it (PyRun_SimpleFile): if nobody else does, that is a use after free.
@@ -60,6 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         program = _stdin_program(rest) if path == "-" else _path_program(path, rest)
     else:
         parser.error("a program is needed: a file, -m module, -c code, or - for standard input")
+    try:
+        blocking.set_defaults(options.on_block, options.block_after)
+        blocking.resolve_options()
+    except ValueError as error:
+        parser.error(str(error))
     antiphon.install()
     _run(program)
 
@@ -69,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="antiphon",
         description="Run a Python program with antiphon as asyncio's event loop.",
-        usage="antiphon [-h] [-V] (-m module | -c code | file | -) [argument ...]",
+        usage="antiphon [-h] [-V] [--on-block how] [--block-after seconds]\n"
+        "                (-m module | -c code | file | -) [argument ...]",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -77,6 +85,16 @@ def _parser() -> argparse.ArgumentParser:
         "--version",
         action="version",
         version=f"antiphon {antiphon.__version__} (CPython {sys.version.split()[0]})",
+    )
+    parser.add_argument(
+        "--on-block",
+        metavar="how",
+        help=f"what is done about code that blocks the event loop: {', '.join(blocking.MODES)}",
+    )
+    parser.add_argument(
+        "--block-after",
+        metavar="seconds",
+        help=f"from how long on code blocks it ({blocking.DEFAULT_BLOCK_AFTER})",
     )
     rest = argparse.REMAINDER
     parser.add_argument("-m", dest="module", nargs=rest, help="run a module, as python -m does")

@@ -22,8 +22,9 @@ from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from antiphon import debug, forking, reports
+from antiphon import debug, forking, reports, watchdog
 from antiphon.asyncgens import AsyncGens
+from antiphon.blocking import resolve_options
 from antiphon.datagram import Datagrams
 from antiphon.sendfile_transport import Sendfile
 from antiphon.serve import Serve
@@ -32,6 +33,7 @@ from antiphon.start_tls import StartTls
 from antiphon.subprocess import Subprocesses
 from antiphon.tasks import Tasks
 from antiphon.unix import UnixStreams
+from antiphon.watchdog import WatchedLoop
 
 __all__ = ["Loop"]
 
@@ -39,7 +41,7 @@ T = TypeVar("T")
 
 # Native code calls these by name when something fails. They are imported before: a process that is
 # out of descriptors cannot open their files.
-_CALLED_BY_NAME = (debug, reports)
+_CALLED_BY_NAME = (debug, reports, watchdog)
 
 
 class Loop(
@@ -52,20 +54,32 @@ class Loop(
     Sendfile,
     Subprocesses,
     Signals,
+    WatchedLoop,
     asyncio.AbstractEventLoop,
 ):
     """An event loop: runs callbacks and tasks, timers, sockets and signals in one thread.
 
-    All methods are those of `asyncio.AbstractEventLoop`.
+    All methods are those of `asyncio.AbstractEventLoop`, and `blocking_stats`.
+
+    Args:
+        on_block: what is done about steps that block the loop: "ignore", "report", "raise" or "handoff"; None leaves it
+            to the command line and the environment (`antiphon.blocking.resolve_options`).
+        block_after: from how many seconds on a step does; None likewise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_block: str | None = None, block_after: float | None = None) -> None:
+        try:
+            options = resolve_options(on_block, block_after)
+        except ValueError:
+            self._close_native()  # nobody gets to see it, so nobody could close it
+            raise
         self._asyncgens = WeakSet()
         self._signal_handlers = {}
         self._origin_depth_before: int | None = None
         if coroutines._is_debug_mode():  # type: ignore[attr-defined]  # -X dev, PYTHONASYNCIODEBUG
             self.set_debug(True)
         forking.register(self)
+        self._begin_watch(*options)
 
     def __repr__(self) -> str:
         return (
@@ -155,6 +169,7 @@ class Loop(
             # Before the pipe goes that the interpreter writes arriving signals to.
             self._remove_all_signal_handlers()
         finally:
+            self._end_watch()
             self._close_children()
             self._close_native()
             self._release_executor()

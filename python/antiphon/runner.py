@@ -11,9 +11,11 @@ Source: Lib/asyncio/runners.py, "Runners" of the asyncio documentation.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from antiphon.blocking import OnBlock, resolve_options
 from antiphon.installation import install_names
 from antiphon.loop import Loop
 
@@ -23,13 +25,20 @@ T = TypeVar("T")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
-def new_event_loop() -> Loop:
+def new_event_loop(*, on_block: OnBlock | None = None, block_after: float | None = None) -> Loop:
     """Returns a new loop, to be closed by the caller.
+
+    Args:
+        on_block: what is done about steps that block the loop: "ignore" (the default), "report", "raise" or "handoff".
+        block_after: from how many seconds on a step does; 0.05 by default.
+
+    Raises:
+        ValueError: a value that there is not.
 
     For everything that takes a loop factory, such as
     `asyncio.run(main(), loop_factory=antiphon.new_event_loop)`.
     """
-    return Loop()
+    return Loop(on_block=on_block, block_after=block_after)
 
 
 class Runner(asyncio.Runner):  # type: ignore[misc]  # final: only a default differs here
@@ -38,13 +47,37 @@ class Runner(asyncio.Runner):  # type: ignore[misc]  # final: only a default dif
     Args:
         debug: True or False sets the loop's debug mode; None leaves it to the environment.
         loop_factory: makes the loop; None takes `new_event_loop`.
+        on_block, block_after: as for `new_event_loop`.
+
+    Raises:
+        ValueError: a value that there is not, or `on_block` for a loop that somebody else makes.
     """
 
     def __init__(
-        self, *, debug: bool | None = None, loop_factory: LoopFactory | None = None
+        self,
+        *,
+        debug: bool | None = None,
+        loop_factory: LoopFactory | None = None,
+        on_block: OnBlock | None = None,
+        block_after: float | None = None,
     ) -> None:
+        factory = _loop_factory(loop_factory, on_block, block_after)
         install_names()
-        super().__init__(debug=debug, loop_factory=loop_factory or new_event_loop)
+        super().__init__(debug=debug, loop_factory=factory)
+
+
+def _loop_factory(
+    given: LoopFactory | None, on_block: OnBlock | None, block_after: float | None
+) -> LoopFactory:
+    """What makes the loop of a `Runner`."""
+    if on_block is None and block_after is None:
+        return given or new_event_loop
+    if given is not None:
+        raise ValueError(
+            "on_block and block_after are for antiphon's own loops, not for a loop_factory"
+        )
+    resolve_options(on_block, block_after)  # refused here, and not when the loop is made
+    return functools.partial(new_event_loop, on_block=on_block, block_after=block_after)
 
 
 def run(
@@ -52,6 +85,8 @@ def run(
     *,
     debug: bool | None = None,
     loop_factory: LoopFactory | None = None,
+    on_block: OnBlock | None = None,
+    block_after: float | None = None,
 ) -> T:
     """Runs a coroutine in a new loop, and cleans up: tasks, asynchronous generators, threads.
 
@@ -59,15 +94,21 @@ def run(
         main: the coroutine to run; from Python 3.14 on any awaitable.
         debug: True or False sets the loop's debug mode; None leaves it to the environment.
         loop_factory: makes the loop; None takes `new_event_loop`.
+        on_block: what is done about steps that block the loop: "ignore" (the default) does nothing, "report" tells who
+            it was while it blocks, "raise" fails their task as well (for test suites). docs/blocking.md tells all.
+        block_after: from how many seconds on a step blocks; 0.05 by default.
 
     Returns:
         What the coroutine returns.
 
     Raises:
         RuntimeError: a loop runs in this thread already.
+        ValueError: as for `Runner`.
         KeyboardInterrupt: Ctrl-C was pressed; the coroutine was cancelled first.
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("asyncio.run() cannot be called from a running event loop")
-    with Runner(debug=debug, loop_factory=loop_factory) as runner:
+    with Runner(
+        debug=debug, loop_factory=loop_factory, on_block=on_block, block_after=block_after
+    ) as runner:
         return runner.run(main)

@@ -29,6 +29,7 @@
 //! | [`streams`] | `StreamReader`, `StreamWriter`, `StreamReaderProtocol` |
 //! | [`switched`] | what the tests' switches have to do with Python code |
 //! | [`words`] | what threads share without a lock, as the models need it |
+//! | [`watch`] | reports of steps that block the loop, invariants Q1 and Q2 |
 //! | [`child`] | child processes: started by a thread, reaped by the loop |
 
 mod child;
@@ -54,6 +55,7 @@ mod sync;
 mod task;
 mod tls;
 mod transport;
+mod watch;
 mod words;
 mod work;
 
@@ -83,6 +85,7 @@ fn load(module: &Owned) -> ffi::Result<()> {
     pipe::load(module)?;
     child::load(module)?;
     group::load(module)?;
+    watch::load(module)?;
     streams::load(module)?;
     sync::load(module)
 }

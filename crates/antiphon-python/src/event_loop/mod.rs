@@ -30,6 +30,7 @@ use crate::io_table::IoTable;
 use crate::names::{import, names};
 use crate::seat::Seat;
 use crate::task::registry::Tasks;
+use crate::watch::Watch;
 use crate::work::Work;
 use crate::{getter, method, method_noargs, method_one, setter};
 
@@ -87,6 +88,8 @@ pub struct EventLoop {
     /// Whether asyncio was told of a current task that has not been taken back.
     shows_task: AtomicBool,
     signal_pipe: GilCell<Option<SignalPipe>>,
+    /// Set once, before the first run, unless `on_block` is "ignore".
+    watch: OnceLock<Watch>,
 }
 
 static LOOP: OnceLock<usize> = OnceLock::new();
@@ -130,6 +133,7 @@ impl EventLoop {
             tasks: GilCell::new(Vec::new()),
             shows_task: AtomicBool::new(false),
             signal_pipe: GilCell::new(None),
+            watch: OnceLock::new(),
         })
     }
 
@@ -173,6 +177,17 @@ impl EventLoop {
     #[inline(always)]
     pub fn set_shows_task(&self, shows: bool) {
         self.shows_task.store(shows, Ordering::Relaxed);
+    }
+
+    /// Who is told of this loop's steps, if they are watched.
+    #[inline(always)]
+    pub fn watch_for_blocking(&self) -> Option<&Watch> {
+        self.watch.get()
+    }
+
+    /// Lets the steps be watched; gives the watch back if they are already.
+    pub fn set_watch(&self, watch: Watch) -> Option<Watch> {
+        self.watch.set(watch).err()
     }
 
     /// Handles at rest for threads without the seat.
@@ -500,6 +515,7 @@ pub fn load(module: &Owned) -> Result<()> {
         let made = crate::pipe::add_methods(made);
         let made = crate::child::add_methods(made);
         let made = crate::datagram::add_methods(made);
+        let made = crate::watch::methods::add_methods(made);
         let made = made.build(None, Instance::<EventLoop>::PAYLOAD_OFFSET)?;
         let _ = LOOP.set(made as usize);
     }

@@ -14,11 +14,14 @@ use crate::handle::{self, FreeHandles, of_work};
 use crate::method_noargs;
 use crate::names::{import, names};
 use crate::task::{current, step};
+use crate::watch::Watch;
 use crate::work::{Kind, Work};
 
 /// One run of the loop, from the moment its thread took the seat.
 struct Turns<'a> {
     this: &'a Instance<EventLoop>,
+    /// Who is told of the steps, if anybody.
+    watch: Option<&'a Watch>,
     /// What must leave the loop: `KeyboardInterrupt`, `SystemExit`, a failing clock.
     failure: Option<Owned>,
 }
@@ -170,6 +173,9 @@ impl Host for Turns<'_> {
         let mut surplus = self.this.seat.enter(|core| core.free_handles.shrink());
         self.this.foreign_handles.with(|list| FreeHandles::take_surplus(list, &mut surplus));
         drop(surplus);
+        if let Some(watch) = self.watch {
+            watch.sleep();
+        }
         let core: *mut Core = self.this.seat.as_ptr();
         // SAFETY: S1: this thread holds the seat. Only the driver and its event buffer are borrowed while the interpreter
         // is released, so that the collector may read the queues meanwhile.
@@ -178,6 +184,9 @@ impl Host for Turns<'_> {
             let events = &mut (*core).engine.events;
             detached(|| driver.wait(timeout, events))
         };
+        if let Some(watch) = self.watch {
+            watch.awake();
+        }
         match waited {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
@@ -202,6 +211,29 @@ impl Host for Turns<'_> {
         if kind == Kind::Step {
             return self.step(work);
         }
+        match self.watch {
+            None => self.run_work(kind, work),
+            Some(watch) => self.run_watched(watch, kind, work),
+        }
+    }
+
+    #[inline(always)]
+    fn interrupted(&self) -> bool {
+        self.failure.is_some() || self.this.is_forked()
+    }
+}
+
+impl Turns<'_> {
+    #[inline(never)]
+    fn run_watched(&mut self, watch: &Watch, kind: Kind, work: Work) {
+        watch.begin_work(kind);
+        self.run_work(kind, work);
+        watch.end_work();
+    }
+
+    /// Work other than a task's step.
+    #[inline(always)]
+    fn run_work(&mut self, kind: Kind, work: Work) {
         if self.this.shows_task() {
             current::hide(self.this);
         }
@@ -228,11 +260,6 @@ impl Host for Turns<'_> {
             kind => self.run_native(kind, work.into_object()),
         };
         self.outcome(outcome);
-    }
-
-    #[inline(always)]
-    fn interrupted(&self) -> bool {
-        self.failure.is_some() || self.this.is_forked()
     }
 }
 
@@ -271,6 +298,9 @@ impl<'a> Run<'a> {
         }
         drop(none);
         this.running.store(true, Ordering::Release);
+        if let Some(watch) = this.watch_for_blocking() {
+            watch.enter();
+        }
         let run = Self(this);
         set_running_loop(&this.owned())?;
         Ok(run)
@@ -279,6 +309,9 @@ impl<'a> Run<'a> {
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
+        if let Some(watch) = self.0.watch_for_blocking() {
+            watch.leave();
+        }
         let pending = raise::take();
         if self.0.shows_task() {
             current::hide(self.0);
@@ -298,9 +331,12 @@ impl Drop for Run<'_> {
 /// Runs turns until `stop()`.
 fn run_native(this: &Instance<EventLoop>) -> Result {
     let _run = Run::begin(this)?;
-    let mut turns = Turns { this, failure: None };
+    let mut turns = Turns { this, watch: this.watch_for_blocking(), failure: None };
     this.seat.enter(|core| core.engine.force_poll());
     loop {
+        if let Some(watch) = turns.watch {
+            watch.begin_turn();
+        }
         run_once(&mut turns).map_err(|error| os_error(&error))?;
         if let Some(failure) = turns.failure.take() {
             return Err(raise::restore(failure));

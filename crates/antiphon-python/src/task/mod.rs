@@ -19,6 +19,7 @@
 //! |---|---|
 //! | [`create`] | tasks made by native code and by `create_task` |
 //! | [`step`] | one step: send, throw, and what the coroutine gave |
+//! | [`watched`] | the same in a loop whose steps are watched |
 //! | [`yielded`] | what to do with what it yielded |
 //! | [`wake`] | steps and wake-ups as callables, for loops and futures that are not ours |
 //! | [`eager`] | the first step before the constructor returns |
@@ -44,6 +45,7 @@ pub mod shown;
 pub mod sleep;
 pub mod step;
 pub mod wake;
+pub mod watched;
 pub mod yielded;
 
 use std::sync::OnceLock;
@@ -82,6 +84,8 @@ struct Inner {
     reports_its_loss: bool,
     /// Whether the interpreter's own list of tasks has it.
     listed: bool,
+    /// Whether it fails at its end because a step of its blocked the loop ([`crate::watch::verdict`]).
+    condemned: bool,
 }
 
 /// The payload of `Task`.

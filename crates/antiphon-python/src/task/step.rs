@@ -16,7 +16,7 @@ use crate::future::{FutureRef, outcome::invalid_state};
 use crate::names::names;
 
 /// What the coroutine gave.
-enum Given {
+pub(super) enum Given {
     Yielded(Owned),
     Returned(Owned),
     Raised(Owned),
@@ -35,7 +35,10 @@ pub fn run(owner: &Instance<EventLoop>, object: &Owned) -> Result<()> {
     }
     let thrown = this.next_exception()?;
     current::show(owner, object)?;
-    this.step_in_context(thrown)
+    match owner.watch_for_blocking() {
+        None => this.step_in_context(thrown),
+        Some(watch) => this.step_watched(watch, thrown),
+    }
 }
 
 impl TaskObject {
@@ -107,7 +110,7 @@ impl TaskObject {
 
     /// Resumes the coroutine.
     #[inline(always)]
-    fn resume(&self, thrown: Option<Owned>) -> Result<Given> {
+    pub(super) fn resume(&self, thrown: Option<Owned>) -> Result<Given> {
         let Some(coro) = self.inner.with(|inner| inner.coro.clone()) else {
             return Err(self.already_done());
         };
@@ -130,7 +133,7 @@ impl TaskObject {
 
     /// Acts on what the coroutine gave.
     #[inline(always)]
-    fn take_in(&self, given: Given) -> Result<()> {
+    pub(super) fn take_in(&self, given: Given) -> Result<()> {
         match given {
             Given::Yielded(value) => self.wait_for(value),
             Given::Returned(value) => {
@@ -169,7 +172,7 @@ impl TaskObject {
 }
 
 /// Whether it is a `CancelledError`.
-fn is_cancelled_error(exception: &Owned) -> bool {
+pub(super) fn is_cancelled_error(exception: &Owned) -> bool {
     let class = names().cancelled_error.as_ptr();
     // SAFETY: F1; living objects; no Python code runs for exception classes.
     unsafe {

@@ -1,0 +1,141 @@
+//! Reports of blocking steps: the native side of `on_block`.
+//!
+//! The engine's watchdog ([`antiphon_engine::watch`]) finds overdue steps; this module is what a loop tells it and what it
+//! tells Python. A loop with `on_block="ignore"` has no [`Watch`], and nothing here runs for it.
+//!
+//! Invariant Q1: the watchdog's thread touches no Python object and never attaches. What it finds it hands to a Python
+//! thread ([`reporter::Findings`]), which waits for the interpreter, reads stacks and reports. So nothing that happens in
+//! Python, a step that keeps the interpreter or a slow log handler, keeps the watchdog from looking at the loops.
+//! Invariant Q2: what is done to a step that blocked is done by the loop's own thread at that step's end, and only if the
+//! number that the watchdog marked is this step's. So it never meets another step, nor anything outside of the loop.
+//!
+//! | file | is |
+//! |---|---|
+//! | [`reporter`] | what the watchdog finds, on its way to Python |
+//! | [`interpreter`] | who holds the interpreter, seen from beside it |
+//! | [`thread`] | `Watchdog`: the watchdog's thread, and the door of the Python thread that reports |
+//! | [`methods`] | the loop's methods |
+//! | [`verdict`] | `on_block="raise"`: what becomes of a task whose step blocked |
+
+pub mod interpreter;
+pub mod methods;
+pub mod reporter;
+pub mod thread;
+pub mod verdict;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use antiphon_engine::watch::{StepKind, Watchdog, Watched, current_thread_number};
+use pyo3::ffi;
+
+use crate::ffi::{Owned, Result};
+use crate::words::this_thread;
+use crate::work::Kind;
+
+/// What is done about a step that blocks, other than nothing.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum OnBlock {
+    /// Somebody is told.
+    Report,
+    /// Its task fails.
+    Raise,
+}
+
+/// The thread that drives a loop, as others know it.
+#[derive(Default)]
+pub struct Driver {
+    ident: AtomicUsize,
+    thread_state: AtomicUsize,
+}
+
+impl Driver {
+    /// Its number in Python (`threading.get_ident`).
+    pub fn ident(&self) -> usize {
+        self.ident.load(Ordering::Acquire)
+    }
+
+    /// The address of its thread state, to be compared and never followed.
+    pub fn thread_state(&self) -> usize {
+        self.thread_state.load(Ordering::Acquire)
+    }
+}
+
+/// A loop's side of the watch.
+pub struct Watch {
+    watched: Arc<Watched>,
+    watchdog: Arc<Watchdog>,
+    driver: Arc<Driver>,
+    on_block: OnBlock,
+    /// What Python knows the loop by.
+    key: u64,
+}
+
+impl Watch {
+    /// This thread begins to drive the loop.
+    pub fn enter(&self) {
+        self.driver.ident.store(this_thread(), Ordering::Release);
+        // SAFETY: F1; never null on an attached thread.
+        self.driver.thread_state.store(unsafe { ffi::PyThreadState_Get() } as usize, Ordering::Release);
+        self.watched.set_thread(current_thread_number());
+        self.awake();
+    }
+
+    /// Nobody drives the loop any more.
+    pub fn leave(&self) {
+        self.watched.word.leave();
+    }
+
+    /// A turn begins.
+    #[inline(always)]
+    pub fn begin_turn(&self) {
+        self.watched.word.begin_turn();
+    }
+
+    /// The loop is about to wait for events.
+    pub fn sleep(&self) {
+        self.watched.word.sleep();
+    }
+
+    /// The wait is over.
+    pub fn awake(&self) {
+        if self.watched.word.awake() {
+            self.watchdog.wake();
+        }
+    }
+
+    /// A step of a task begins.
+    #[inline(always)]
+    pub fn begin_task(&self) {
+        self.watched.word.begin(StepKind::Task);
+    }
+
+    /// The part of a task's step that is the user's has ended. The step's number if it was overdue.
+    #[inline(always)]
+    pub fn end_task(&self) -> Option<u64> {
+        self.watched.word.end().then(|| self.watched.word.overdue_step())
+    }
+
+    /// Work other than a task's step begins.
+    #[inline(always)]
+    pub fn begin_work(&self, kind: Kind) {
+        self.watched.word.begin(if kind == Kind::Handle { StepKind::Callback } else { StepKind::Native });
+    }
+
+    /// It has ended.
+    #[inline(always)]
+    pub fn end_work(&self) {
+        if self.watched.word.end() {
+            verdict::on_callback(self, self.watched.word.overdue_step());
+        }
+    }
+
+    fn raises(&self) -> bool {
+        self.on_block == OnBlock::Raise
+    }
+}
+
+/// Adds the types and functions to the module.
+pub fn load(module: &Owned) -> Result<()> {
+    thread::load(module)
+}

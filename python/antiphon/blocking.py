@@ -20,7 +20,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 __all__ = [
     "BlockedStep",
@@ -29,6 +29,7 @@ __all__ = [
     "OnBlock",
     "Stall",
     "on_blocked",
+    "on_verdict",
     "resolve_options",
     "set_defaults",
 ]
@@ -272,8 +273,36 @@ def _seconds(value: Any, source: str) -> float:
     return seconds
 
 
-_listeners: list[Callable[[BlockedStep], object]] = []
-_listeners_lock = threading.Lock()
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+
+class _Registry(Generic[_Function]):
+    """Functions that are called, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._functions: list[tuple[object, _Function]] = []
+
+    def add(self, function: _Function) -> Callable[[], None]:
+        """Adds a function; returns what takes it out again, which may be called twice."""
+        entry = (object(), function)
+
+        def remove() -> None:
+            with self._lock:
+                # By identity: a function may be there more than once.
+                self._functions = [other for other in self._functions if other is not entry]
+
+        with self._lock:
+            self._functions = [*self._functions, entry]
+        return remove
+
+    def functions(self) -> list[_Function]:
+        """Returns those that are there now."""
+        return [function for _, function in self._functions]
+
+
+_listeners: _Registry[Callable[[BlockedStep], object]] = _Registry()
+_judges: _Registry[Callable[[BlockingError], object]] = _Registry()
 
 
 def on_blocked(function: Callable[[BlockedStep], object]) -> Callable[[], None]:
@@ -293,21 +322,31 @@ def on_blocked(function: Callable[[BlockedStep], object]) -> Callable[[], None]:
     """
     if not callable(function):
         raise TypeError(f"a callable object was expected by on_blocked(), got {function!r}")
+    return _listeners.add(function)
 
-    def entry(event: BlockedStep) -> object:
-        return function(event)
 
-    def unregister() -> None:
-        with _listeners_lock:
-            if entry in _listeners:
-                _listeners.remove(entry)
+def on_verdict(function: Callable[[BlockingError], object]) -> Callable[[], None]:
+    """Calls a function for every error that `on_block="raise"` gives cause for; for test frameworks.
 
-    with _listeners_lock:
-        _listeners.append(entry)
-    return unregister
+    It is called in the loop's thread at the end of the step, whatever the program makes of the error afterwards.
+
+    Args:
+        function: called with the error; must not raise.
+
+    Returns:
+        A function that ends this; calling it again does nothing.
+    """
+    return _judges.add(function)
 
 
 def listeners() -> list[Callable[[BlockedStep], object]]:
-    """Returns who is called."""
-    with _listeners_lock:
-        return list(_listeners)
+    """Returns whom `on_blocked` was given."""
+    return _listeners.functions()
+
+
+def pass_verdict(event: BlockedStep) -> BlockingError:
+    """Makes the error for a step that blocked, and tells whom `on_verdict` was given."""
+    error = BlockingError(event)
+    for function in _judges.functions():
+        function(error)
+    return error

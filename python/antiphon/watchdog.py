@@ -19,7 +19,7 @@ from typing import Any
 
 from antiphon import _antiphon
 from antiphon._antiphon import LoopBase, Watchdog
-from antiphon.blocking import MODES, BlockingError, BlockingStats, OnBlock, Stall
+from antiphon.blocking import MODES, BlockingError, BlockingStats, OnBlock, Stall, pass_verdict
 from antiphon.blocking_report import Reporter
 
 __all__ = ["WatchedLoop"]
@@ -192,7 +192,7 @@ def step_verdict(key: int, number: int, task: Any) -> BlockingError | None:
     event = None if reporter is None else reporter.verdict(number)
     if reporter is None or event is None:
         return None
-    error = BlockingError(event)
+    error = pass_verdict(event)
     reporter.condemn(task, error)
     return error
 
@@ -213,7 +213,7 @@ def callback_verdict(key: int, number: int) -> None:
     event = None if reporter is None else reporter.verdict(number)
     if event is None:
         return
-    error = BlockingError(event)
+    error = pass_verdict(event)
     context: dict[str, Any] = {
         "message": "A callback blocked the event loop",
         "exception": error,

@@ -48,6 +48,8 @@ rust_tests() {
     rust_step loom "engine, Python door: loom models" env RUSTFLAGS="--cfg loom --cfg Py_GIL_DISABLED" \
         CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom" cargo test --quiet --locked --no-fail-fast --release \
         --package antiphon-engine --package antiphon-python-models --test 'loom_*'
+    rust_step loom-task "task cells: loom models" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom" \
+        cargo test --quiet --locked --no-fail-fast --release --package antiphon --lib models
 }
 
 # result: the last line of pytest's in $log.

@@ -90,6 +90,14 @@ impl<W> TimerHeap<W> {
         Some(work)
     }
 
+    /// The item of a timer that is armed, to be looked at or replaced.
+    ///
+    /// Returns `None` if the timer was due or cancelled before.
+    #[inline]
+    pub fn get_mut(&mut self, key: TimerKey) -> Option<&mut W> {
+        self.slab.get_mut(key)
+    }
+
     /// The deadline of the timer that is due next.
     #[inline]
     pub fn next_deadline(&mut self) -> Option<Instant> {

@@ -332,13 +332,13 @@ thread_local! {
 fn current(missing: Missing) -> Option<Context> {
     // A thread that is ending has none.
     let of_thread = || OF_THREAD.try_with(|slot| slot.get(missing)).ok().flatten();
-    Loop::with_current(|header| header.context.get(missing)).unwrap_or_else(of_thread)
+    Loop::with_current(|header| header.context().get(missing)).unwrap_or_else(of_thread)
 }
 
 /// Puts another context into the place of the running one.
 fn swap(context: Option<Context>) -> Option<Context> {
     let mut context = context;
-    Loop::with_current(|header| header.context.replace(context.take()))
+    Loop::with_current(|header| header.context().replace(context.take()))
         .unwrap_or_else(|| OF_THREAD.try_with(|slot| slot.replace(context.take())).ok().flatten())
 }
 

@@ -1,7 +1,7 @@
 //! Tasks that end together: the rules are [`antiphon_core::group`]'s.
 
 use crate::runtime::Loop;
-use crate::task::{Runnable, cancel};
+use crate::task::{TaskHandle, cancel};
 use crate::wait_node::{WaitNode, set_waiting};
 use crate::{Context, Failure, Panic, Task, TaskRef, spawn, spawn_in};
 use antiphon_core::Ended;
@@ -91,7 +91,7 @@ pub struct TaskGroup {
 
 struct State {
     machine: RefCell<Group>,
-    parent: Rc<dyn Runnable>,
+    parent: TaskHandle,
     children: RefCell<Vec<TaskRef>>,
     errors: RefCell<Vec<ChildError>>,
     waiter: RefCell<Option<WaitNode>>,
@@ -287,7 +287,7 @@ impl TaskGroup {
             self.state.cancel_children();
         }
         if parent {
-            cancel(self.state.parent.header());
+            cancel(&self.state.parent);
         }
     }
 
@@ -306,12 +306,12 @@ impl State {
             let kind = ChildErrorKind::Panicked(panic);
             self.errors.borrow_mut().push(ChildError { name: Some(child.name()), kind });
         }
-        let parent_done = self.parent.header().ended.get().is_some();
+        let parent_done = self.parent.is_done();
         let end = self.machine.borrow_mut().child_done(ended, true, false, parent_done);
         if end.abort_and_cancel_parent {
             self.cancel_children();
             // A parent that waits at the end of the block is not cancelled: it waits for this.
-            cancel(self.parent.header());
+            cancel(&self.parent);
         }
         if end.wake_parent
             && let Some(waiter) = &*self.waiter.borrow()

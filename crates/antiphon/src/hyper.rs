@@ -190,7 +190,7 @@ impl Drop for Armed {
         if let Ok(own) = Loop::running()
             && Arc::ptr_eq(&own.inbox, &self.inbox)
         {
-            own.disarm(self.key);
+            drop(own.take_timer(self.key));
         }
     }
 }

@@ -60,7 +60,7 @@
 //! | `tokio` | awaiting futures that need a runtime of tokio's |
 //! | `tracing` | a span for each task, entered in its steps |
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod back_off;
 mod cancel;

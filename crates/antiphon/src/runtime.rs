@@ -4,35 +4,40 @@
 
 mod drive;
 mod io;
+mod roster;
 mod table;
 
 pub(crate) use drive::run_main;
 pub(crate) use io::{Advice, Direction, Registration, Ticket};
-pub(crate) use table::TaskKey;
+pub(crate) use table::Key;
 
 use crate::signal::Hub;
 use crate::slow_step::StepWatch;
-use crate::task::{Header, OwnWaker, Runnable};
+use crate::task::{Crossing, Due, Header, TaskHandle};
 use crate::{NoLoop, Panic};
 use antiphon_engine::{
     BlockingPool, Clock, Core, Epoll, Inbox, Instant, Monotonic, PoolOptions, TimerKey, Virtual,
 };
 use io::IoTable;
+use roster::Roster;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::mem::ManuallyDrop;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Waker;
 use table::Table;
 
-/// What a loop queues. It can cross threads: tasks are named by their keys.
+/// What a loop queues.
 pub(crate) enum Work {
     /// A step of a task.
-    Step(TaskKey),
+    Step(Due),
+    /// A waker that came from another thread.
+    Crossed(Crossing),
     /// Wake somebody who is not a task of this loop.
     Wake(Waker),
     /// Run a callback of this loop that waits in its table.
-    Local(TaskKey),
+    Local(Key),
     /// Run something that came from another thread.
     Run(Box<dyn FnOnce() + Send>),
 }
@@ -46,28 +51,36 @@ pub(crate) struct Loop {
     pub(crate) inbox: Arc<Inbox<Work>>,
     clock: LoopClock,
     watch: Option<StepWatch>,
-    tasks: RefCell<Table<Rc<dyn Runnable>>>,
+    /// The tasks that have not ended.
+    tasks: RefCell<Roster>,
     callbacks: RefCell<Table<Callback>>,
     io: IoTable,
     /// Where streams read to; taken out while one does.
     scratch: Cell<Option<Box<[u8]>>>,
     signals: RefCell<Weak<Hub>>,
-    current: RefCell<Option<Rc<dyn Runnable>>>,
-    /// The main future's task, which is not in the table.
-    main: RefCell<Option<Rc<dyn Runnable>>>,
+    current: RefCell<Option<TaskHandle>>,
+    /// The main future's task, which is not in the roster.
+    main: RefCell<Option<TaskHandle>>,
     pool: OnceCell<BlockingPool>,
     /// Alive as long as there is a [`Remote`](crate::Remote).
     pub(crate) remotes: Arc<()>,
     next_number: Cell<u64>,
-    /// Wakers of tasks that are gone, of which there are no copies.
-    spare_wakers: RefCell<Vec<OwnWaker>>,
+    pub(crate) id: LoopId,
 }
 
 /// How much a stream reads at once, in bytes.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// So many wakers are kept.
-const SPARE_WAKERS: usize = 1024;
+/// Tells the loops of a process apart, also those that are gone.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct LoopId(u32);
+
+impl LoopId {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// What time it is.
 #[derive(Clone, Debug)]
@@ -78,7 +91,9 @@ pub(crate) enum LoopClock {
 
 thread_local! {
     /// The loop that runs on this thread, as `asyncio.get_running_loop` has it; no state of a loop is in here.
-    static RUNNING: RefCell<Option<Rc<Loop>>> = const { RefCell::new(None) };
+    ///
+    /// Whoever puts one in takes it out again. Without a destructor an access is a load.
+    static RUNNING: ManuallyDrop<RefCell<Option<Rc<Loop>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
 }
 
 impl Loop {
@@ -89,7 +104,7 @@ impl Loop {
             core: RefCell::new(core),
             clock,
             watch,
-            tasks: RefCell::new(Table::new()),
+            tasks: RefCell::new(Roster::new()),
             callbacks: RefCell::new(Table::new()),
             io: IoTable::new(),
             scratch: Cell::new(None),
@@ -99,21 +114,31 @@ impl Loop {
             pool: OnceCell::new(),
             remotes: Arc::new(()),
             next_number: Cell::new(1),
-            spare_wakers: RefCell::default(),
+            id: LoopId::new(),
         }))
     }
 
     /// The loop that runs on this thread.
     pub(crate) fn running() -> Result<Rc<Self>, NoLoop> {
-        RUNNING.try_with(|running| running.borrow().clone()).ok().flatten().ok_or(NoLoop)
+        Self::with_running(Rc::clone).ok_or(NoLoop)
+    }
+
+    /// Calls `f` with the loop that runs on this thread; nothing of the user runs in it.
+    #[inline]
+    pub(crate) fn with_running<T>(f: impl FnOnce(&Rc<Self>) -> T) -> Option<T> {
+        RUNNING.with(|running| running.borrow().as_ref().map(f))
+    }
+
+    /// Calls `f` with the task that runs on this thread; nothing of the user runs in it.
+    #[inline]
+    fn with_current_task<T>(f: impl FnOnce(&Rc<Self>, &TaskHandle) -> T) -> Option<T> {
+        Self::with_running(|own| own.current.borrow().as_ref().map(|task| f(own, task))).flatten()
     }
 
     /// Whether this is the loop that runs on this thread.
     #[inline]
     pub(crate) fn is_running(&self) -> bool {
-        RUNNING
-            .try_with(|running| running.borrow().as_ref().is_some_and(|own| std::ptr::eq(&**own, self)))
-            .unwrap_or(false)
+        Self::with_running(|own| std::ptr::eq(&**own, self)).unwrap_or(false)
     }
 
     /// What hands signals out, while anybody watches any.
@@ -139,45 +164,36 @@ impl Loop {
 
     /// The task that runs on this thread.
     #[inline]
-    pub(crate) fn current_task() -> Option<Rc<dyn Runnable>> {
-        RUNNING
-            .try_with(|running| running.borrow().as_ref().and_then(|own| own.current.borrow().clone()))
-            .ok()
-            .flatten()
+    pub(crate) fn current_task() -> Option<TaskHandle> {
+        Self::with_current_task(|_, task| task.clone())
     }
 
     /// Calls `f` with the running task's header; nothing of the user runs in it.
     #[inline]
     pub(crate) fn with_current<T>(f: impl FnOnce(&Header) -> T) -> Option<T> {
-        RUNNING
-            .try_with(|running| {
-                running
-                    .borrow()
-                    .as_ref()
-                    .and_then(|own| own.current.borrow().as_ref().map(|task| f(task.header())))
-            })
-            .ok()
-            .flatten()
+        Self::with_current_task(|_, task| f(task.header()))
     }
 
     /// Queues one more step of the running task, if `waker` is its own.
     #[inline]
     pub(crate) fn reschedule_current(waker: &Waker) -> bool {
-        RUNNING
-            .try_with(|running| {
-                let running = running.borrow();
-                let Some(own) = running.as_ref() else { return false };
-                let current = own.current.borrow();
-                let Some(task) = current.as_ref().filter(|task| task.header().has_waker(waker)) else {
-                    return false;
-                };
-                own.schedule(task.header());
-                true
-            })
-            .unwrap_or(false)
+        Self::with_current_task(|own, task| {
+            let is_own = task.has_waker(waker);
+            if is_own {
+                own.schedule(task);
+            }
+            is_own
+        })
+        .unwrap_or(false)
     }
 
-    pub(crate) fn main_task(&self) -> Option<Rc<dyn Runnable>> {
+    /// Whether this is the loop with this inbox.
+    #[inline]
+    pub(crate) fn owns(&self, inbox: *const Inbox<Work>) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.inbox), inbox)
+    }
+
+    pub(crate) fn main_task(&self) -> Option<TaskHandle> {
         self.main.borrow().clone()
     }
 
@@ -190,9 +206,9 @@ impl Loop {
 
     /// Queues a step, unless one is queued.
     #[inline]
-    pub(crate) fn schedule(&self, header: &Header) {
-        if !header.queued.replace(true) {
-            self.core.borrow_mut().ready.push(Work::Step(header.key.get()));
+    pub(crate) fn schedule(&self, task: &TaskHandle) {
+        if !task.queued.replace(true) {
+            self.core.borrow_mut().ready.push(Work::Step(Due::new(task.clone())));
         }
     }
 
@@ -200,29 +216,47 @@ impl Loop {
         self.core.borrow_mut().timers.push(deadline, work)
     }
 
-    /// Whether the timer was armed; its work is dropped.
-    pub(crate) fn disarm(&self, key: TimerKey) -> bool {
-        let work = self.core.borrow_mut().timers.cancel(key);
-        work.is_some() // dropped after the borrow: it may be a foreign waker
+    /// Disarms a timer; what it would have done is the caller's to drop.
+    pub(crate) fn take_timer(&self, key: TimerKey) -> Option<Work> {
+        self.core.borrow_mut().timers.cancel(key)
+    }
+
+    /// Lets an armed timer wake `waker`; false if its time has come.
+    pub(crate) fn renew_timer(&self, key: TimerKey, waker: &Waker) -> bool {
+        let wakes = self.core.borrow_mut().timers.get_mut(key).map(|work| match work {
+            Work::Step(due) => {
+                self.current.borrow().as_ref().is_some_and(|task| due.is_of(task) && task.has_waker(waker))
+            }
+            Work::Wake(former) => former.will_wake(waker),
+            _ => false,
+        });
+        if wakes == Some(false) {
+            let mut work = self.work_for(waker);
+            if let Some(former) = self.core.borrow_mut().timers.get_mut(key) {
+                std::mem::swap(former, &mut work);
+            }
+            drop(work); // the former, after the borrow
+        }
+        wakes.is_some()
     }
 
     /// Arms a timer that runs `callback`; to be disarmed by [`disarm_callback`](Self::disarm_callback).
-    pub(crate) fn arm_callback(&self, deadline: Instant, callback: Callback) -> (TimerKey, TaskKey) {
+    pub(crate) fn arm_callback(&self, deadline: Instant, callback: Callback) -> (TimerKey, Key) {
         let place = self.callbacks.borrow_mut().insert(callback);
         (self.arm(deadline, Work::Local(place)), place)
     }
 
-    pub(crate) fn disarm_callback(&self, (timer, place): (TimerKey, TaskKey)) {
-        self.disarm(timer);
+    pub(crate) fn disarm_callback(&self, (timer, place): (TimerKey, Key)) {
+        drop(self.take_timer(timer));
         let callback = self.callbacks.borrow_mut().remove(place);
         drop(callback);
     }
 
     /// Takes a task in, and queues its first step.
-    pub(crate) fn adopt(&self, task: Rc<dyn Runnable>) {
-        let key = self.tasks.borrow_mut().insert(Rc::clone(&task));
-        task.header().key.set(key);
-        self.schedule(task.header());
+    #[inline]
+    pub(crate) fn adopt(&self, task: &TaskHandle) {
+        self.tasks.borrow_mut().insert(task.clone());
+        self.schedule(task);
     }
 
     pub(crate) fn next_number(&self) -> u64 {
@@ -231,8 +265,9 @@ impl Loop {
         number
     }
 
-    pub(crate) fn all_tasks(&self) -> Vec<Rc<dyn Runnable>> {
-        self.tasks.borrow().iter().cloned().collect()
+    /// The tasks that have not ended, in the order in which they were made, without the main one.
+    pub(crate) fn all_tasks(&self) -> Vec<TaskHandle> {
+        self.tasks.borrow().in_order()
     }
 
     pub(crate) fn pool(&self) -> &BlockingPool {
@@ -241,50 +276,23 @@ impl Loop {
         })
     }
 
-    /// A waker for the task with this key.
-    pub(crate) fn make_waker(&self, key: TaskKey) -> OwnWaker {
-        if let Some(spare) = self.spare_wakers.borrow_mut().pop() {
-            spare.0.key.store(key.to_bits(), Ordering::Relaxed);
-            return spare;
-        }
-        let key = AtomicU64::new(key.to_bits());
-        let target = Arc::new(TaskWaker { key, inbox: Arc::clone(&self.inbox) });
-        (Arc::clone(&target), Waker::from(target))
-    }
-
-    /// Keeps a waker of which there are no copies, for the next task of this thread's loop.
-    pub(crate) fn keep_waker(waker: OwnWaker) {
-        let _ = RUNNING.try_with(|running| {
-            if let Ok(running) = running.try_borrow()
-                && let Some(own) = running.as_ref()
-                && Arc::ptr_eq(&own.inbox, &waker.0.inbox)
-                && let mut spare = own.spare_wakers.borrow_mut()
-                && spare.len() < SPARE_WAKERS
-            {
-                spare.push(waker);
-            }
-        });
-    }
-
     /// Wakes whoever `waker` is, later and from the loop.
     pub(crate) fn work_for(&self, waker: &Waker) -> Work {
         match own_task(waker) {
-            Some(task) => Work::Step(task.header().key.get()),
+            Some(task) => Work::Step(Due::new(task)),
             None => Work::Wake(waker.clone()),
         }
     }
 
     /// One step of a task.
-    fn step(&self, key: TaskKey) {
-        let Some(task) = self.tasks.borrow().get(key).cloned() else { return };
-        task.header().queued.set(false);
-        let outer = self.current.replace(Some(Rc::clone(&task)));
-        let waker = task.header().waker(self);
-        let done = self.watched(Some(task.header()), || task.step(&mut Context::from_waker(waker)));
+    fn step(&self, task: TaskHandle) {
+        task.queued.set(false);
+        let outer = self.current.replace(Some(task.clone()));
+        let done = self.watched(Some(&task), || task.step());
         drop(self.current.replace(outer));
         if done {
-            let table = self.tasks.borrow_mut().remove(key);
-            drop(table);
+            let own = self.tasks.borrow_mut().remove(&task);
+            drop(own);
         }
     }
 
@@ -293,7 +301,7 @@ impl Loop {
     fn watched<R>(&self, header: Option<&Header>, step: impl FnOnce() -> R) -> R {
         let step = || match header {
             None => step(),
-            Some(header) => header.span.enter(step),
+            Some(header) => header.span().enter(step),
         };
         match &self.watch {
             None => step(),
@@ -308,46 +316,14 @@ impl Loop {
         !core.inbox.is_empty_hint()
             || !core.ready.is_empty()
             || Arc::strong_count(&self.remotes) > 1
-            || self.tasks.borrow().iter().any(|task| task.header().is_watched())
+            || self.tasks.borrow().iter().any(|task| task.is_watched())
     }
 }
 
 /// The running task, if `waker` is its own.
 #[inline]
-pub(crate) fn own_task(waker: &Waker) -> Option<Rc<dyn Runnable>> {
-    Loop::current_task().filter(|task| task.header().has_waker(waker))
-}
-
-/// What foreign futures wake a task with, from any thread.
-pub(crate) struct TaskWaker {
-    /// A [`TaskKey`]; it changes only while there are no copies of the waker, so nobody can read it at that time.
-    key: AtomicU64,
-    inbox: Arc<Inbox<Work>>,
-}
-
-impl Wake for TaskWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let key = TaskKey::from_bits(self.key.load(Ordering::Relaxed));
-        if let Ok(own) = Loop::running()
-            && Arc::ptr_eq(&own.inbox, &self.inbox)
-        {
-            let task = own.tasks.borrow().get(key).cloned();
-            if let Some(task) = task {
-                own.schedule(task.header());
-            } else if key == TaskKey::MAIN
-                && let Some(main) = own.main.borrow().as_ref()
-            {
-                own.schedule(main.header());
-            }
-            return;
-        }
-        // A loop that has ended has no use for it.
-        let _ = self.inbox.push(Work::Step(key));
-    }
+pub(crate) fn own_task(waker: &Waker) -> Option<TaskHandle> {
+    Loop::with_current_task(|_, task| task.has_waker(waker).then(|| task.clone())).flatten()
 }
 
 /// Runs `work`, and makes a value of a panic.

@@ -8,25 +8,20 @@ mod header;
 mod info;
 mod span;
 
-pub(crate) use cell::TaskCell;
-pub(crate) use header::{Header, MainTask, OwnWaker, Runnable, Waiting};
+pub(crate) use cell::{Crossing, Due, JoinHandle, TaskHandle, Thread};
+pub(crate) use header::{Header, Waiting};
 pub(crate) use info::all_infos;
 pub use info::{TaskInfo, task_tree};
 
 use crate::runtime::Loop;
+use crate::wait_node::wake_task;
 use crate::{Failure, JoinError, NoLoop, context};
 use antiphon_core::Ended;
-use std::cell::RefCell;
 use std::fmt;
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-
-/// What a task's owner sees of it.
-pub(crate) trait Joinable<T, E>: Runnable {
-    fn outcome(&self) -> &RefCell<Option<Result<T, JoinError<E>>>>;
-}
 
 /// A task that was spawned: join it by awaiting it, or drop it to let it run on its own.
 ///
@@ -57,7 +52,7 @@ pub(crate) trait Joinable<T, E>: Runnable {
 /// A task that is cancelled while it joins another cancels that one, and goes on waiting for its end;
 /// [`shield`](crate::shield) stops this.
 pub struct Task<T, E = crate::Cancelled> {
-    inner: Rc<dyn Joinable<T, E>>,
+    inner: JoinHandle<T, E>,
 }
 
 /// Starts a task on the running loop. Its first step is made when the loop comes to it.
@@ -133,24 +128,22 @@ where
 {
     let own = Loop::running()?;
     let location = Location::caller();
-    let header = Header::new(own.next_number(), location);
-    header.context.replace(context);
-    let cell = Rc::new(TaskCell::new(header, future));
-    let runnable: Rc<dyn Runnable> = Rc::<TaskCell<F, T, E>>::clone(&cell);
-    own.adopt(runnable);
-    Ok(Task { inner: cell })
+    let inner = JoinHandle::new(&own, own.next_number(), location, future);
+    inner.task().set_context(context);
+    own.adopt(inner.task());
+    Ok(Task { inner })
 }
 
 impl<T, E> Task<T, E> {
     pub(crate) fn header(&self) -> &Header {
-        self.inner.header()
+        self.inner.task()
     }
 
     /// Asks the task to stop: the await that it waits at, or comes to, fails with [`Cancelled`](crate::Cancelled).
     ///
     /// Returns whether the task was asked; false if it is done.
     pub fn cancel(&self) -> bool {
-        cancel(self.header())
+        cancel(self.inner.task())
     }
 
     /// Takes one request to stop back, as who handled it does. Returns how many are left; with none left, an interruption
@@ -168,13 +161,13 @@ impl<T, E> Task<T, E> {
     /// Whether the task has ended.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.header().ended.get().is_some()
+        self.header().is_done()
     }
 
     /// Whether the task was cancelled, and passed that on.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.header().ended.get() == Some(Ended::Cancelled)
+        self.header().ended() == Some(Ended::Cancelled)
     }
 
     /// The task's name: the given one, or `task-` and a number.
@@ -197,15 +190,14 @@ impl<T, E> Task<T, E> {
     /// The task without its type.
     #[must_use]
     pub fn as_ref(&self) -> TaskRef {
-        TaskRef { inner: Rc::clone(&self.inner).into_runnable() }
+        TaskRef { inner: self.inner.task().clone() }
     }
 
     /// The outcome, if the task is done and nobody took it.
     pub(crate) fn take_outcome(&self) -> Option<Result<T, JoinError<E>>> {
-        let ended = self.header().ended.get()?;
+        let ended = self.header().ended()?;
         self.header().retrieve();
-        let outcome = self.inner.outcome().borrow_mut().take();
-        Some(outcome.unwrap_or(match ended {
+        Some(self.inner.take_outcome().unwrap_or(match ended {
             Ended::Cancelled => Err(JoinError::Cancelled),
             Ended::Returned | Ended::Raised => Err(JoinError::Taken),
         }))
@@ -213,11 +205,18 @@ impl<T, E> Task<T, E> {
 }
 
 /// [`Task::cancel`], of any task.
-pub(crate) fn cancel(header: &Header) -> bool {
-    match Loop::running() {
-        Ok(own) => header.cancel(&own),
-        Err(NoLoop) => false, // the loop has ended, and so have its tasks
+///
+/// False if it is done, as all tasks of a loop that has ended are.
+pub(crate) fn cancel(task: &TaskHandle) -> bool {
+    if task.is_done() {
+        return false;
     }
+    let mut cancellation = task.cancellation.get();
+    cancellation.request();
+    cancellation.set_due();
+    task.cancellation.set(cancellation);
+    wake_task(task);
+    true
 }
 
 impl<T, E> Future for Task<T, E> {
@@ -249,7 +248,7 @@ impl<T, E> fmt::Debug for Task<T, E> {
 /// Any task, to be named, asked to stop, and compared; see [`current_task`].
 #[derive(Clone)]
 pub struct TaskRef {
-    inner: Rc<dyn Runnable>,
+    inner: TaskHandle,
 }
 
 /// The task that runs, the main one included.
@@ -272,7 +271,7 @@ pub fn current_task() -> Option<TaskRef> {
 impl TaskRef {
     /// As [`Task::cancel`].
     pub fn cancel(&self) -> bool {
-        cancel(self.inner.header())
+        cancel(&self.inner)
     }
 
     /// As [`Task::uncancel`].
@@ -298,7 +297,7 @@ impl TaskRef {
     /// As [`Task::is_done`].
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.inner.header().ended.get().is_some()
+        self.inner.is_done()
     }
 
     /// As [`Task::name`].
@@ -315,7 +314,7 @@ impl TaskRef {
 
 impl PartialEq for TaskRef {
     fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self.inner.header(), other.inner.header())
+        self.inner == other.inner
     }
 }
 

@@ -1,12 +1,13 @@
 //! Waiting for time to pass.
 
 use crate::Cancelled;
-use crate::runtime::{Loop, own_task};
+use crate::runtime::{Loop, LoopId};
 use crate::wait_node::set_waiting;
-use antiphon_engine::{Instant, TimerKey};
+use antiphon_engine::TimerKey;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Waits for `duration` on the loop's clock; with zero it lets the others run once, as `asyncio.sleep(0)`.
@@ -17,7 +18,7 @@ use std::time::Duration;
 /// # Panics
 /// When it is awaited outside of [`run`](crate::run).
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep { duration, timer: None }
+    Sleep { duration, timer: None, stays: PhantomData }
 }
 
 /// Lets every task that is ready make a step.
@@ -33,42 +34,24 @@ pub fn yield_now() -> YieldNow {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
     duration: Duration,
-    timer: Option<Timer>,
+    /// An armed timer and its loop.
+    timer: Option<(TimerKey, LoopId)>,
+    /// It stays with its loop's thread.
+    stays: PhantomData<Rc<Loop>>,
 }
 
-/// An armed timer; disarmed when dropped.
-struct Timer {
-    own: Rc<Loop>,
-    key: TimerKey,
-    deadline: Instant,
-    /// Whom it wakes, if that is not the task itself.
-    waker: Option<Waker>,
-}
-
-impl std::fmt::Debug for Timer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Timer").field("deadline", &self.deadline).finish_non_exhaustive()
-    }
-}
-
-impl Timer {
-    fn arm(own: Rc<Loop>, deadline: Instant, waker: &Waker) -> Self {
-        let key = own.arm(deadline, own.work_for(waker));
-        let waker = own_task(waker).is_none().then(|| waker.clone());
-        Self { own, key, deadline, waker }
-    }
-
-    fn wakes(&self, waker: &Waker) -> bool {
-        match &self.waker {
-            Some(own) => own.will_wake(waker),
-            None => own_task(waker).is_some(),
+impl Sleep {
+    fn disarm(&mut self) {
+        if let Some((key, id)) = self.timer.take() {
+            let work = Loop::with_running(|own| (own.id == id).then(|| own.take_timer(key)).flatten());
+            drop(work); // outside of all borrows: it may be a foreign waker
         }
     }
 }
 
-impl Drop for Timer {
+impl Drop for Sleep {
     fn drop(&mut self) {
-        self.own.disarm(self.key);
+        self.disarm();
     }
 }
 
@@ -77,28 +60,28 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if crate::cancel::take_due() {
-            self.timer = None;
+            self.disarm();
             return Poll::Ready(Err(Cancelled));
         }
         set_waiting("time to pass");
-        let (own, deadline) = match &self.timer {
-            None => {
-                let own = match Loop::running() {
-                    Ok(own) => own,
-                    Err(error) => panic!("{error}"),
-                };
-                let deadline = own.now().saturating_add(self.duration);
-                (own, deadline)
-            }
-            Some(timer) if timer.own.now() >= timer.deadline => {
-                self.timer = None;
-                return Poll::Ready(Ok(()));
-            }
-            Some(timer) if timer.wakes(context.waker()) => return Poll::Pending,
-            Some(timer) => (Rc::clone(&timer.own), timer.deadline),
+        let own = match Loop::running() {
+            Ok(own) => own,
+            Err(error) => panic!("{error}"),
         };
-        self.timer = Some(Timer::arm(own, deadline, context.waker()));
-        Poll::Pending
+        match self.timer {
+            Some((key, id)) if own.id == id => {
+                if own.renew_timer(key, context.waker()) {
+                    return Poll::Pending;
+                }
+                self.timer = None;
+                Poll::Ready(Ok(()))
+            }
+            _ => {
+                let deadline = own.now().saturating_add(self.duration);
+                self.timer = Some((own.arm(deadline, own.work_for(context.waker())), own.id));
+                Poll::Pending
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A deadline around a block, which can be moved: the rules are [`antiphon_core::timeout`]'s.
 
-use crate::runtime::{Loop, TaskKey};
-use crate::task::{Runnable, cancel};
+use crate::runtime::{Key, Loop};
+use crate::task::{TaskHandle, cancel};
 use crate::{Cancelled, Failure};
 use antiphon_core::{NotAllowed, TimeoutExit, TimeoutState};
 use antiphon_engine::{Instant, TimerKey};
@@ -102,8 +102,8 @@ struct Inner {
     machine: RefCell<antiphon_core::Timeout>,
     /// Before the block: how long it may take. `None`: without limit.
     duration: Cell<Option<Duration>>,
-    timer: Cell<Option<(TimerKey, TaskKey)>>,
-    task: RefCell<Option<Rc<dyn Runnable>>>,
+    timer: Cell<Option<(TimerKey, Key)>>,
+    task: RefCell<Option<TaskHandle>>,
 }
 
 impl Timeout {
@@ -206,7 +206,7 @@ impl Inner {
         let expires = self.machine.borrow_mut().expire();
         let task = self.task.borrow().clone();
         if let Some(task) = task.filter(|_| expires) {
-            cancel(task.header());
+            cancel(&task);
         }
     }
 }

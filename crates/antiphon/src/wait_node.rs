@@ -2,7 +2,7 @@
 
 use crate::runtime::Loop;
 use crate::runtime::own_task;
-use crate::task::{Header, Runnable, Waiting};
+use crate::task::{Header, TaskHandle, Waiting};
 use antiphon_core::Waiter;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -27,7 +27,7 @@ struct Node {
 /// Whom to wake.
 pub(crate) enum Who {
     /// The task that awaits, without the detour of its waker.
-    Task(Rc<dyn Runnable>),
+    Task(TaskHandle),
     /// Whoever polls: a combinator with wakers of its own, or another runtime.
     Foreign(Waker),
     Nobody,
@@ -41,7 +41,7 @@ impl Who {
     /// Whether waking it wakes `waker`.
     pub(crate) fn is_woken_by(&self, waker: &Waker) -> bool {
         match self {
-            Self::Task(task) => task.header().has_waker(waker),
+            Self::Task(task) => task.has_waker(waker),
             Self::Foreign(own) => own.will_wake(waker),
             Self::Nobody => false,
         }
@@ -49,11 +49,7 @@ impl Who {
 
     pub(crate) fn wake(self) {
         match self {
-            Self::Task(task) => {
-                if let Ok(own) = Loop::running() {
-                    own.schedule(task.header());
-                }
-            }
+            Self::Task(task) => wake_task(&task),
             Self::Foreign(waker) => waker.wake(),
             Self::Nobody => {}
         }
@@ -119,6 +115,12 @@ impl Waiter for WaitNode {
     }
 }
 
+/// Queues a step of a task of this thread's loop, unless one is queued.
+#[inline]
+pub(crate) fn wake_task(task: &TaskHandle) {
+    Loop::with_running(|own| own.schedule(task));
+}
+
 /// Notes what the running task waits for.
 pub(crate) fn set_waiting(what: &'static str) {
     Loop::with_current(|header| header.waiting.set(Waiting::For(what)));
@@ -126,5 +128,5 @@ pub(crate) fn set_waiting(what: &'static str) {
 
 /// Notes that the running task waits for another one.
 pub(crate) fn set_waiting_for_task(other: &Header) {
-    Loop::with_current(|header| header.waiting.set(Waiting::Task(other.key.get())));
+    Loop::with_current(|header| header.waiting.set(Waiting::Task(other.number)));
 }

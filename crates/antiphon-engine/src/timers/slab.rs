@@ -92,6 +92,15 @@ impl<W> Slab<W> {
     }
 
     #[inline]
+    pub(super) fn get_mut(&mut self, key: TimerKey) -> Option<&mut W> {
+        match self.slots.get_mut(key.slot as usize).filter(|slot| slot.generation == key.generation)?.content
+        {
+            Content::Live(ref mut work) => Some(work),
+            Content::Cancelled | Content::Free { .. } => None,
+        }
+    }
+
+    #[inline]
     pub(super) fn is_cancelled(&self, slot: u32) -> bool {
         matches!(self.slots[slot as usize].content, Content::Cancelled)
     }
@@ -160,7 +169,10 @@ mod tests {
         let new = slab.insert("new");
         assert_eq!(new.slot, old.slot);
         assert_eq!(slab.cancel(old), None);
-        assert_eq!(slab.cancel(new), Some("new"));
+        assert_eq!(slab.get_mut(old), None);
+        assert_eq!(slab.get_mut(new).map(|item| std::mem::replace(item, "newer")), Some("new"));
+        assert_eq!(slab.cancel(new), Some("newer"));
+        assert_eq!(slab.get_mut(new), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::Remote;
 use crate::net::{ListenOptions, TcpListener};
 use crate::runtime::Loop;
+use crate::task::cancel;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -124,6 +125,6 @@ pub(super) fn cancel_main() {
     if let Ok(own) = Loop::running()
         && let Some(main) = own.main_task()
     {
-        main.header().cancel(&own);
+        cancel(&main);
     }
 }

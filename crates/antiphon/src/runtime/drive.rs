@@ -1,14 +1,15 @@
 //! Running a loop until its main future is done, and what is left after it.
 
 use super::{Loop, LoopClock, RUNNING, Work, catch};
-use crate::task::{MainTask, Runnable, Waiting};
-use crate::{Panic, RunError, Runner};
+use crate::task::{JoinHandle, TaskHandle, Thread, Waiting, cancel};
+use crate::{Cancelled, Panic, RunError, Runner};
 use antiphon_engine::{Clock, Core, Epoll, Event, Host, Instant, run_once};
+use std::future::pending;
 use std::io;
 use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 /// How long a loop in virtual time waits for peers before the time jumps.
@@ -18,20 +19,28 @@ const PATIENCE: Duration = Duration::from_millis(20);
 struct Driving<'a, F: Future> {
     own: Rc<Loop>,
     main: Pin<&'a mut F>,
-    main_task: Rc<MainTask>,
+    main_task: TaskHandle,
     outcome: Option<Result<F::Output, Panic>>,
     /// Nothing can wake anybody.
     stuck: bool,
 }
 
-/// Takes the thread's running loop back.
-struct Running;
+/// The thread's running loop, until it is dropped.
+struct Running(Thread);
+
+impl Running {
+    fn enter(own: &Rc<Loop>) -> Self {
+        let thread = Thread::enter(&own.inbox);
+        RUNNING.with(|running| *running.borrow_mut() = Some(Rc::clone(own)));
+        Self(thread)
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
         let own = RUNNING.with(|running| running.borrow_mut().take());
         if let Some(own) = own {
-            own.close();
+            own.close(&self.0);
         }
     }
 }
@@ -45,14 +54,12 @@ pub(crate) fn run_main<F: Future>(
         return Err(RunError::Nested);
     }
     let own = Loop::new(runner.clock.clone(), runner.watch.clone()).map_err(RunError::Driver)?;
-    RUNNING.with(|running| *running.borrow_mut() = Some(Rc::clone(&own)));
-    let _running = Running;
+    let _running = Running::enter(&own);
 
-    let main_task = MainTask::new(location);
-    main_task.header().context.replace(crate::context::inherited());
-    let as_task: Rc<dyn Runnable> = Rc::<MainTask>::clone(&main_task);
-    *own.main.borrow_mut() = Some(as_task);
-    own.schedule(main_task.header());
+    let main_task = JoinHandle::new(&own, 0, location, pending::<Result<(), Cancelled>>()).task().clone();
+    main_task.set_context(crate::context::inherited());
+    *own.main.borrow_mut() = Some(main_task.clone());
+    own.schedule(&main_task);
     let mut driving = Driving { own, main: pin!(main), main_task, outcome: None, stuck: false };
     let mut shuffle = runner.seed.map(Shuffle::new);
     driving.drive(&mut shuffle, |driving| driving.outcome.is_some())?;
@@ -60,10 +67,10 @@ pub(crate) fn run_main<F: Future>(
     // As asyncio.run does: whoever is left is cancelled, and has the time to clean up.
     let left = driving.own.all_tasks();
     for task in &left {
-        task.header().cancel(&driving.own);
+        cancel(task);
     }
     drop(left);
-    driving.drive(&mut shuffle, |driving| driving.own.tasks.borrow().iter().next().is_none())?;
+    driving.drive(&mut shuffle, |driving| driving.own.tasks.borrow().is_empty())?;
     match driving.outcome.take() {
         Some(Ok(output)) => Ok(output),
         Some(Err(panic)) => panic.resume(),
@@ -86,20 +93,24 @@ impl<F: Future> Driving<'_, F> {
         Ok(())
     }
 
+    #[inline]
+    fn step(&mut self, task: TaskHandle) {
+        if task.is_main() { self.step_main() } else { self.own.step(task) }
+    }
+
     fn step_main(&mut self) {
         if self.outcome.is_some() {
             return;
         }
-        let task: Rc<dyn Runnable> = Rc::<MainTask>::clone(&self.main_task);
-        task.header().queued.set(false);
-        let outer = self.own.current.replace(Some(Rc::clone(&task)));
-        let waker = task.header().waker(&self.own);
+        let task = self.main_task.clone();
+        task.queued.set(false);
+        let outer = self.own.current.replace(Some(task.clone()));
         let main = self.main.as_mut();
         let step = || {
-            task.header().waiting.set(Waiting::Unknown);
-            catch(|| main.poll(&mut Context::from_waker(waker)))
+            task.waiting.set(Waiting::Unknown);
+            catch(|| task.with_context(|context| main.poll(context)))
         };
-        self.outcome = match self.own.watched(Some(task.header()), step) {
+        self.outcome = match self.own.watched(Some(&task), step) {
             Ok(Poll::Pending) => None,
             Ok(Poll::Ready(output)) => Some(Ok(output)),
             Err(panic) => Some(Err(panic)),
@@ -126,7 +137,7 @@ impl<F: Future> Host for Driving<'_, F> {
         }
         let no_timer = self.own.core.borrow().timers.is_empty();
         let waits_for_io = self.own.io.is_waited_for();
-        if no_timer && !waits_for_io && !self.own.can_be_woken() && !self.main_task.header().is_watched() {
+        if no_timer && !waits_for_io && !self.own.can_be_woken() && !self.main_task.is_watched() {
             self.stuck = true;
             return Ok(());
         }
@@ -157,8 +168,15 @@ impl<F: Future> Host for Driving<'_, F> {
 
     fn run(&mut self, work: Work) {
         match work {
-            Work::Step(super::TaskKey::MAIN) => self.step_main(),
-            Work::Step(key) => self.own.step(key),
+            Work::Step(due) => {
+                let task = due.into_handle(&self.own);
+                self.step(task);
+            }
+            Work::Crossed(crossing) => {
+                if let Some(task) = crossing.into_task(&self.own) {
+                    self.step(task);
+                }
+            }
             Work::Wake(waker) => waker.wake(),
             Work::Run(run) => self.own.watched(None, run),
             Work::Local(place) => {
@@ -177,24 +195,34 @@ impl<F: Future> Host for Driving<'_, F> {
 
 impl Loop {
     /// Ends it: what is queued is dropped, and nobody gets in any more.
-    fn close(&self) {
-        self.inbox.close();
-        let (ready, timers) = {
-            let mut core = self.core.borrow_mut();
-            let core = &mut *core;
-            core.inbox.drain_into(&mut core.ready);
-            (core.ready.take_all(), core.timers.take_all())
-        };
-        let tasks = self.all_tasks();
-        tasks.iter().for_each(|task| task.discard());
-        let table = std::mem::replace(&mut *self.tasks.borrow_mut(), super::Table::new());
-        let callbacks = std::mem::replace(&mut *self.callbacks.borrow_mut(), super::Table::new());
+    ///
+    /// The tasks end before the inbox is closed (invariant Q2).
+    fn close(&self, _thread: &Thread) {
+        drop(self.take_work());
+        let next = || self.tasks.borrow_mut().pop();
+        while let Some(task) = next() {
+            task.discard();
+        }
         let main = self.main.borrow_mut().take();
-        drop((ready, timers, table, callbacks, main));
+        if let Some(main) = main {
+            main.discard();
+        }
+        self.inbox.close();
+        drop(self.take_work());
+        let callbacks = std::mem::replace(&mut *self.callbacks.borrow_mut(), super::Table::new());
+        drop(callbacks);
         self.forget_descriptors();
         if let Some(pool) = self.pool.get() {
             pool.shutdown(false);
         }
+    }
+
+    /// All that waits to be run, also at a later time.
+    fn take_work(&self) -> (Vec<Work>, Vec<Work>) {
+        let mut core = self.core.borrow_mut();
+        let core = &mut *core;
+        core.inbox.drain_into(&mut core.ready);
+        (core.ready.take_all(), core.timers.take_all())
     }
 }
 

@@ -10,7 +10,7 @@
 //! an event comes if the call would have succeeded.
 
 use super::table::Table;
-use super::{Loop, TaskKey};
+use super::{Key, Loop};
 use crate::wait_node::Who;
 use crate::{NoLoop, WrongLoop};
 use antiphon_engine::{Driver, Event, Interest, Token};
@@ -158,7 +158,7 @@ impl Readiness {
 impl Loop {
     /// An event of a descriptor: wakes who waits for it, and tells the driver what nobody waits for.
     pub(crate) fn dispatch(&self, event: Event) {
-        let key = TaskKey::from_bits(event.token.0);
+        let key = Key::from_bits(event.token.0);
         let Some(readiness) = self.io.entries.borrow().get(key).cloned() else { return }; // A2
         let Some(mut interest) = readiness.interest.get() else { return };
         if event.readable {
@@ -177,7 +177,7 @@ impl Loop {
         let _ = self.tell_driver(&readiness, key, interest);
     }
 
-    fn tell_driver(&self, readiness: &Readiness, key: TaskKey, wanted: Interest) -> io::Result<()> {
+    fn tell_driver(&self, readiness: &Readiness, key: Key, wanted: Interest) -> io::Result<()> {
         let wanted = (wanted.readable || wanted.writable).then_some(wanted);
         let told = readiness.interest.get();
         if told == wanted {
@@ -212,7 +212,7 @@ impl Loop {
 pub(crate) struct Registration {
     own: Rc<Loop>,
     /// In the loop's table, from the first wait on.
-    key: Cell<Option<TaskKey>>,
+    key: Cell<Option<Key>>,
     readiness: Rc<Readiness>,
 }
 
@@ -294,7 +294,7 @@ impl Registration {
         self.own.io.count(0, woken);
     }
 
-    fn key(&self) -> TaskKey {
+    fn key(&self) -> Key {
         self.key.get().unwrap_or_else(|| {
             let key = self.own.io.entries.borrow_mut().insert(Rc::clone(&self.readiness));
             self.key.set(Some(key));

@@ -1,16 +1,13 @@
-//! Tasks and callbacks by key: a slab with generations.
+//! What a loop keeps by key, callbacks and descriptors: a slab with generations.
 
 /// A place in a table, and which of its owners is meant.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
-pub(crate) struct TaskKey {
+pub(crate) struct Key {
     index: u32,
     generation: u32,
 }
 
-impl TaskKey {
-    /// The main future, which is in no table.
-    pub(crate) const MAIN: Self = Self { index: u32::MAX, generation: 0 };
-
+impl Key {
     /// As one number.
     pub(crate) const fn to_bits(self) -> u64 {
         (self.index as u64) << 32 | self.generation as u64
@@ -39,27 +36,27 @@ impl<T> Table<T> {
 
     /// # Panics
     /// With 2^32 - 1 entries at once.
-    pub(crate) fn insert(&mut self, value: T) -> TaskKey {
+    pub(crate) fn insert(&mut self, value: T) -> Key {
         if let Some(index) = self.free.pop() {
             let entry = &mut self.entries[index as usize];
             entry.value = Some(value);
-            return TaskKey { index, generation: entry.generation };
+            return Key { index, generation: entry.generation };
         }
         let index = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        assert!(index < u32::MAX, "more tasks than can be counted");
+        assert!(index < u32::MAX, "more entries than can be counted");
         self.entries.push(Entry { generation: 0, value: Some(value) });
-        TaskKey { index, generation: 0 }
+        Key { index, generation: 0 }
     }
 
     #[inline]
-    pub(crate) fn get(&self, key: TaskKey) -> Option<&T> {
+    pub(crate) fn get(&self, key: Key) -> Option<&T> {
         self.entries
             .get(key.index as usize)
             .filter(|entry| entry.generation == key.generation)
             .and_then(|entry| entry.value.as_ref())
     }
 
-    pub(crate) fn remove(&mut self, key: TaskKey) -> Option<T> {
+    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         let entry = self.entries.get_mut(key.index as usize)?;
         if entry.generation != key.generation {
             return None;
@@ -89,9 +86,8 @@ mod tests {
         assert_eq!(table.get(first), None);
         assert_eq!(table.remove(first), None);
         assert_eq!(table.get(second), Some(&"second"));
-        assert_eq!(table.get(TaskKey::MAIN), None);
-        for key in [first, second, TaskKey::MAIN] {
-            assert_eq!(TaskKey::from_bits(key.to_bits()), key);
+        for key in [first, second] {
+            assert_eq!(Key::from_bits(key.to_bits()), key);
         }
     }
 }

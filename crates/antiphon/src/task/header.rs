@@ -1,30 +1,17 @@
-//! What every task has, whatever its future: name, cancellation, waker, and who waits for its end.
+//! What every task has, whatever its future: name, cancellation, and who waits for its end.
 
+use super::cell::{Base, TaskHandle};
 use super::span::TaskSpan;
-use crate::Panic;
-use crate::context::ContextSlot;
-use crate::runtime::{Loop, TaskKey, TaskWaker};
-use crate::wait_node::Who;
+use crate::context::{Context, ContextSlot};
+use crate::runtime::own_task;
+use crate::wait_node::wake_task;
 use antiphon_core::Ended;
-use antiphon_core::future::FutureState;
+use antiphon_core::future::{FutureState, Status};
 use antiphon_core::task::Cancellation;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::panic::Location;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Waker};
-
-/// A task of any type.
-pub(crate) trait Runnable {
-    fn header(&self) -> &Header;
-    /// Makes a step; whether it was the last.
-    fn step(&self, context: &mut Context<'_>) -> bool;
-    /// Drops the future: the loop ends.
-    fn discard(&self);
-    /// What it panicked with.
-    fn panic(&self) -> Option<Panic>;
-    fn into_runnable(self: Rc<Self>) -> Rc<dyn Runnable>;
-}
+use std::task::Waker;
 
 /// What a task waits for, as far as antiphon knows.
 #[derive(Copy, Clone, Debug)]
@@ -33,26 +20,36 @@ pub(crate) enum Waiting {
     Unknown,
     /// Something of antiphon's.
     For(&'static str),
-    /// Another task's end.
-    Task(TaskKey),
+    /// The end of the task with this number.
+    Task(u64),
 }
 
 pub(crate) type Observer = Box<dyn FnOnce(Ended)>;
 
 pub(crate) struct Header {
-    pub(crate) key: Cell<TaskKey>,
+    /// What only [`cell`](super::cell) uses, beside the place.
+    pub(crate) base: Base,
     pub(crate) queued: Cell<bool>,
+    /// Whether the first step has been made.
+    pub(super) begun: Cell<bool>,
+    /// Whether somebody uses the future: a step, or its end (invariant Q5).
+    pub(super) running: Cell<bool>,
     pub(crate) cancellation: Cell<Cancellation>,
-    pub(crate) state: Cell<FutureState>,
-    pub(crate) ended: Cell<Option<Ended>>,
+    state: Cell<FutureState>,
     pub(crate) waiting: Cell<Waiting>,
-    pub(crate) context: ContextSlot,
-    pub(crate) span: TaskSpan,
     pub(crate) location: &'static Location<'static>,
-    number: u64,
-    waker: OnceCell<OwnWaker>,
-    /// Who joins: a task has one handle.
-    joiner: RefCell<Who>,
+    /// Which one of its loop it is; the main one is zero.
+    pub(crate) number: u64,
+    /// All of the header that has a destructor.
+    pub(super) followers: Followers,
+}
+
+/// Who is to be told of a task's end, its context and span, and what few tasks have.
+pub(super) struct Followers {
+    /// The task that joins: a task has one handle.
+    joiner: Cell<Option<TaskHandle>>,
+    context: ContextSlot,
+    span: TaskSpan,
     rarities: OnceCell<Box<Rarities>>,
 }
 
@@ -61,32 +58,39 @@ pub(crate) struct Header {
 struct Rarities {
     name: RefCell<Option<Rc<str>>>,
     observers: RefCell<Vec<Observer>>,
+    /// Who joins, if it is no task of this loop, or polls with a waker of its own.
+    foreign_joiner: RefCell<Option<Waker>>,
 }
 
-/// A task's waker, and a way to see whether others have copies.
-pub(crate) type OwnWaker = (Arc<TaskWaker>, Waker);
-
 impl Header {
-    pub(crate) fn new(number: u64, location: &'static Location<'static>) -> Self {
+    pub(super) fn new(base: Base, number: u64, location: &'static Location<'static>) -> Self {
         Self {
-            key: Cell::new(TaskKey::MAIN),
+            base,
             queued: Cell::new(false),
+            begun: Cell::new(false),
+            running: Cell::new(false),
             cancellation: Cell::default(),
             state: Cell::default(),
-            ended: Cell::new(None),
             waiting: Cell::new(Waiting::Unknown),
-            context: ContextSlot::default(),
-            span: TaskSpan::new(number, location),
             location,
             number,
-            waker: OnceCell::new(),
-            joiner: RefCell::new(Who::Nobody),
-            rarities: OnceCell::new(),
+            followers: Followers {
+                joiner: Cell::new(None),
+                context: ContextSlot::default(),
+                span: TaskSpan::new(number, location),
+                rarities: OnceCell::new(),
+            },
         }
     }
 
+    /// Whether it is the main future's, which its runner polls.
+    #[inline]
+    pub(crate) fn is_main(&self) -> bool {
+        self.number == 0
+    }
+
     pub(crate) fn name(&self) -> Rc<str> {
-        let given = self.rarities.get().and_then(|rarities| rarities.name.borrow().clone());
+        let given = self.followers.rarities.get().and_then(|rarities| rarities.name.borrow().clone());
         given.unwrap_or_else(|| match self.number {
             0 => Rc::from("main"),
             number => Rc::from(format!("task-{number}")),
@@ -94,22 +98,44 @@ impl Header {
     }
 
     pub(crate) fn set_name(&self, name: &str) {
-        self.span.set_name(name);
-        let former = self.rarities.get_or_init(Box::default).name.replace(Some(Rc::from(name)));
+        self.followers.span.set_name(name);
+        let former = self.rarities().name.replace(Some(Rc::from(name)));
         drop(former);
     }
 
-    /// Asks it to stop; false if it is done.
-    pub(crate) fn cancel(&self, own: &Loop) -> bool {
-        if self.ended.get().is_some() {
-            return false;
+    fn rarities(&self) -> &Rarities {
+        self.followers.rarities.get_or_init(Box::default)
+    }
+
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        self.state.get().is_done()
+    }
+
+    /// How it has ended, if it has.
+    #[inline]
+    pub(crate) fn ended(&self) -> Option<Ended> {
+        let state = self.state.get();
+        match state.status() {
+            Status::Pending => None,
+            Status::Cancelled => Some(Ended::Cancelled),
+            Status::Finished if state.is_failed() => Some(Ended::Raised),
+            Status::Finished => Some(Ended::Returned),
         }
-        let mut cancellation = self.cancellation.get();
-        cancellation.request();
-        cancellation.set_due();
-        self.cancellation.set(cancellation);
-        own.schedule(self);
-        true
+    }
+
+    pub(crate) fn span(&self) -> &TaskSpan {
+        &self.followers.span
+    }
+
+    pub(crate) fn context(&self) -> &ContextSlot {
+        &self.followers.context
+    }
+
+    /// Before it begins: the context that it runs in.
+    pub(crate) fn set_context(&self, context: Option<Context>) {
+        let former = self.followers.context.replace(context);
+        drop(former);
     }
 
     pub(crate) fn uncancel(&self) -> u32 {
@@ -129,52 +155,49 @@ impl Header {
         due
     }
 
-    /// The waker for foreign futures, and for everybody else to know the task by.
-    #[inline]
-    pub(crate) fn waker(&self, own: &Loop) -> &Waker {
-        &self.waker.get_or_init(|| own.make_waker(self.key.get())).1
-    }
-
-    /// Gives the waker back to be used again, if nobody else has a copy.
-    pub(crate) fn take_waker(&mut self) -> Option<OwnWaker> {
-        self.waker.take().filter(|(target, _)| Arc::strong_count(target) == 2)
-    }
-
-    #[inline]
-    pub(crate) fn has_waker(&self, waker: &Waker) -> bool {
-        self.waker.get().is_some_and(|(_, own)| own.will_wake(waker))
-    }
-
     /// Whether somebody else has the task's waker, and may use it.
     pub(crate) fn is_watched(&self) -> bool {
-        self.waker.get().is_some_and(|(target, _)| Arc::strong_count(target) > 2)
+        self.base.is_watched()
     }
 
     /// Wakes whoever polls with `waker` when the task ends.
     pub(crate) fn wake_when_done(&self, waker: &Waker) {
-        if !self.joiner.borrow().is_woken_by(waker) {
-            let former = self.joiner.replace(Who::of(waker));
+        if let Some(task) = own_task(waker) {
+            let former = self.followers.joiner.replace(Some(task));
+            drop(former);
+            return;
+        }
+        let place = &self.rarities().foreign_joiner;
+        if !place.borrow().as_ref().is_some_and(|former| former.will_wake(waker)) {
+            let former = place.replace(Some(waker.clone()));
             drop(former);
         }
     }
 
     /// Calls `observer` when the task ends; at once if it has.
     pub(crate) fn observe(&self, observer: Observer) {
-        match self.ended.get() {
+        match self.ended() {
             Some(ended) => observer(ended),
-            None => self.rarities.get_or_init(Box::default).observers.borrow_mut().push(observer),
+            None => self.rarities().observers.borrow_mut().push(observer),
         }
     }
 
     /// Somebody has asked for the outcome.
+    #[inline]
     pub(crate) fn retrieve(&self) {
         let mut state = self.state.get();
         state.retrieve();
         self.state.set(state);
     }
 
+    /// Whether it has failed, and nobody has asked.
+    #[inline]
+    pub(super) fn is_unretrieved(&self) -> bool {
+        self.state.get().is_unretrieved()
+    }
+
     /// It has ended: tells everybody, observers first, for they decide what the others find.
-    pub(crate) fn end(&self, ended: Ended) {
+    pub(super) fn end(&self, ended: Ended) {
         let mut state = self.state.get();
         match ended {
             Ended::Returned => state.finish(),
@@ -182,42 +205,16 @@ impl Header {
             Ended::Cancelled => state.cancel(),
         };
         self.state.set(state);
-        self.ended.set(Some(ended));
-        if let Some(rarities) = self.rarities.get() {
-            let observers = std::mem::take(&mut *rarities.observers.borrow_mut());
+        if let Some(rarities) = self.followers.rarities.get() {
+            let observers = rarities.observers.take();
             observers.into_iter().for_each(|observer| observer(ended));
+            let joiner = rarities.foreign_joiner.take();
+            if let Some(joiner) = joiner {
+                joiner.wake();
+            }
         }
-        self.joiner.replace(Who::Nobody).wake();
-    }
-}
-
-/// The main future's task, which its runner polls.
-pub(crate) struct MainTask {
-    header: Header,
-}
-
-impl MainTask {
-    pub(crate) fn new(location: &'static Location<'static>) -> Rc<Self> {
-        Rc::new(Self { header: Header::new(0, location) })
-    }
-}
-
-impl Runnable for MainTask {
-    fn header(&self) -> &Header {
-        &self.header
-    }
-
-    fn step(&self, _: &mut Context<'_>) -> bool {
-        false // its runner makes the steps
-    }
-
-    fn discard(&self) {}
-
-    fn panic(&self) -> Option<Panic> {
-        None // its runner goes on with it
-    }
-
-    fn into_runnable(self: Rc<Self>) -> Rc<dyn Runnable> {
-        self
+        if let Some(joiner) = self.followers.joiner.take() {
+            wake_task(&joiner);
+        }
     }
 }

@@ -1,10 +1,9 @@
 //! Tasks as data: who waits for what.
 
-use super::{Runnable, Waiting};
-use crate::runtime::{Loop, TaskKey};
+use super::{TaskHandle, Waiting};
+use crate::runtime::Loop;
 use std::fmt;
 use std::panic::Location;
-use std::rc::Rc;
 
 /// A task at one moment: its name, where it was spawned, and what it waits for.
 #[derive(Clone, Debug)]
@@ -30,7 +29,7 @@ impl fmt::Display for TaskInfo {
 /// ```
 /// use antiphon::{Cancelled, Event, spawn, task_tree, yield_now};
 /// use std::rc::Rc;
-///
+/// ///
 /// antiphon::run(async {
 ///     let event = Rc::new(Event::new());
 ///     let seen = Rc::clone(&event);
@@ -50,10 +49,10 @@ pub fn task_tree() -> Vec<TaskInfo> {
 }
 
 pub(crate) fn all_infos(own: &Loop, with_main: bool) -> Vec<TaskInfo> {
-    let mut tasks: Vec<Rc<dyn Runnable>> = Vec::new();
+    let mut tasks: Vec<TaskHandle> = Vec::new();
     tasks.extend(own.main_task().filter(|_| with_main));
     tasks.extend(own.all_tasks());
-    let place = |key: TaskKey| tasks.iter().position(|task| task.header().key.get() == key);
+    let place = |number: u64| tasks.iter().position(|task| task.number == number);
     tasks
         .iter()
         .map(|task| {
@@ -62,7 +61,7 @@ pub(crate) fn all_infos(own: &Loop, with_main: bool) -> Vec<TaskInfo> {
                 Waiting::Unknown if header.queued.get() => ("its turn".to_owned(), None),
                 Waiting::Unknown => ("a future that is not antiphon's".to_owned(), None),
                 Waiting::For(what) => (what.to_owned(), None),
-                Waiting::Task(key) => match place(key) {
+                Waiting::Task(number) => match place(number) {
                     Some(place) => (tasks[place].header().name().to_string(), Some(place)),
                     None => ("a task that has ended".to_owned(), None),
                 },

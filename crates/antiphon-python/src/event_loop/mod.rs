@@ -14,6 +14,8 @@ pub use run::running;
 
 use std::ffi::c_void;
 use std::ptr;
+#[cfg(not(Py_3_14))]
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -87,6 +89,9 @@ pub struct EventLoop {
     tasks: GilCell<Tasks>,
     /// Whether asyncio was told of a current task that has not been taken back.
     shows_task: AtomicBool,
+    /// The place of its entry in asyncio's dict of current tasks, when it was last looked for.
+    #[cfg(not(Py_3_14))]
+    shown_place: AtomicUsize,
     signal_pipe: GilCell<Option<SignalPipe>>,
     /// Set once, before the first run, unless `on_block` is "ignore".
     watch: OnceLock<Watch>,
@@ -132,6 +137,8 @@ impl EventLoop {
             task_factory: GilCell::new(None),
             tasks: GilCell::new(Vec::new()),
             shows_task: AtomicBool::new(false),
+            #[cfg(not(Py_3_14))]
+            shown_place: AtomicUsize::new(0),
             signal_pipe: GilCell::new(None),
             watch: OnceLock::new(),
         })
@@ -188,6 +195,13 @@ impl EventLoop {
     /// Lets the steps be watched; gives the watch back if they are already.
     pub fn set_watch(&self, watch: Watch) -> Option<Watch> {
         self.watch.set(watch).err()
+    }
+
+    /// Where [`crate::task::current`] found the loop's entry.
+    #[cfg(not(Py_3_14))]
+    #[inline(always)]
+    pub fn shown_place(&self) -> &AtomicUsize {
+        &self.shown_place
     }
 
     /// Handles at rest for threads without the seat.

@@ -17,6 +17,8 @@ pub mod bytes;
 pub mod call;
 pub mod cell;
 pub mod derived;
+#[cfg(not(Py_3_14))]
+pub mod dict_entry;
 pub mod function;
 pub mod heap_type;
 pub mod instance;

@@ -1,15 +1,20 @@
 //! Which task runs now: told to asyncio where it keeps that, so that everybody who asks asyncio sees our tasks.
 //!
 //! Up to 3.13 that is a dict by loop, from 3.14 on a place in the thread's state behind functions. In a loop of ours the
-//! entry is left in place between the steps of different tasks and taken out before anything else runs.
+//! entry is left in place between the steps of different tasks, each of which changes its value where it is
+//! ([`crate::ffi::dict_entry`]), and taken out before anything else runs.
 //!
 //! Source: CPython Lib/asyncio/tasks.py (`_enter_task`, `_leave_task`, `_swap_current_task`, `current_task`).
 
 use std::sync::OnceLock;
+#[cfg(not(Py_3_14))]
+use std::sync::atomic::Ordering;
 
 use pyo3::ffi;
 
 use crate::event_loop::EventLoop;
+#[cfg(not(Py_3_14))]
+use crate::ffi::dict_entry;
 use crate::ffi::{Instance, Owned, Result, call};
 use crate::names::import;
 
@@ -49,6 +54,8 @@ pub fn load() -> Result<()> {
             #[cfg(Py_3_14)]
             current: import("_asyncio", "current_task")?,
         };
+        #[cfg(not(Py_3_14))]
+        dict_entry::calibrate(&found.tasks)?;
         let _ = ASYNCIO.set(found);
     }
     Ok(())
@@ -57,8 +64,31 @@ pub fn load() -> Result<()> {
 /// Makes `task` the loop's current one, in place of the one before.
 #[inline(always)]
 pub fn show(owner: &Instance<EventLoop>, task: &Owned) -> Result<()> {
+    #[cfg(not(Py_3_14))]
+    {
+        let place = owner.shown_place().load(Ordering::Relaxed);
+        if owner.shows_task() && dict_entry::replace(&asyncio().tasks, place, owner.as_ptr(), task) {
+            return Ok(());
+        }
+        show_first(owner, task)
+    }
+    #[cfg(Py_3_14)]
+    {
+        owner.set_shows_task(true);
+        put(owner.as_ptr(), Some(task.as_ptr()))
+    }
+}
+
+/// The same where the loop may have no entry, or another place.
+#[cfg(not(Py_3_14))]
+#[inline(never)]
+fn show_first(owner: &Instance<EventLoop>, task: &Owned) -> Result<()> {
     owner.set_shows_task(true);
-    put(owner.as_ptr(), Some(task.as_ptr()))
+    put(owner.as_ptr(), Some(task.as_ptr()))?;
+    if let Some(place) = dict_entry::place_of(&asyncio().tasks, owner.as_ptr()) {
+        owner.shown_place().store(place, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// No task is the loop's current one any more.
@@ -108,7 +138,7 @@ fn swap_to(owner: *mut ffi::PyObject, task: Option<*mut ffi::PyObject>) -> Resul
 
 /// The current task of any loop.
 #[cfg(not(Py_3_14))]
-pub fn of_loop(owner: &Owned) -> Option<Owned> {
+fn of_loop(owner: &Owned) -> Option<Owned> {
     let mut found = std::ptr::null_mut();
     // SAFETY: F1; a dict and a living object; a new reference is written, or null.
     unsafe {
@@ -121,7 +151,7 @@ pub fn of_loop(owner: &Owned) -> Option<Owned> {
 
 /// The current task of any loop.
 #[cfg(Py_3_14)]
-pub fn of_loop(owner: &Owned) -> Option<Owned> {
+fn of_loop(owner: &Owned) -> Option<Owned> {
     match call(&asyncio().current, [owner]) {
         Ok(task) => Some(task).filter(|task| !task.is_none()),
         Err(crate::ffi::Raised) => {
@@ -129,6 +159,22 @@ pub fn of_loop(owner: &Owned) -> Option<Owned> {
             None
         }
     }
+}
+
+/// The current task of a loop of ours.
+#[inline]
+pub fn of_native(owner: &Instance<EventLoop>) -> Option<Owned> {
+    #[cfg(not(Py_3_14))]
+    {
+        let place = owner.shown_place().load(Ordering::Relaxed);
+        if owner.shows_task()
+            && let Some(shown) = dict_entry::read(&asyncio().tasks, place, owner.as_ptr())
+            && !shown.is_none()
+        {
+            return Some(shown);
+        }
+    }
+    of_loop(&owner.owned())
 }
 
 /// `_enter_task`: makes `task` the current one where there is none.

@@ -126,7 +126,7 @@ pub fn cast(object: &Owned) -> Option<&TaskObject> {
 
 /// The task whose step the loop runs now.
 pub fn current(owner: &Instance<EventLoop>) -> Option<Owned> {
-    current::of_loop(&owner.owned())
+    current::of_native(owner)
 }
 
 impl TaskObject {
@@ -197,6 +197,7 @@ pub fn load(module: &Owned) -> Result<()> {
     current::load()?;
     registry::load(module)?;
     sleep::load(module)?;
+    step::load()?;
     if cfg!(Py_3_12) {
         crate::ffi::function::add_functions(module, eager::FUNCTIONS)?;
     }

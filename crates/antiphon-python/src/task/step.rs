@@ -5,15 +5,16 @@
 //! Source: CPython Lib/asyncio/tasks.py (`__step`, `__step_run_and_handle_result`); PEP 380.
 
 use std::ptr;
+use std::sync::OnceLock;
 
 use pyo3::ffi;
 
 use super::{TaskObject, current, registry, task_type};
 use crate::event_loop::EventLoop;
 use crate::ffi::raise::{self, Raised};
-use crate::ffi::{Instance, Owned, Result, This, call_method, check};
+use crate::ffi::{Instance, Owned, Result, This, call, call_method, check};
 use crate::future::{FutureRef, outcome::invalid_state};
-use crate::names::names;
+use crate::names::{import, names};
 
 /// What the coroutine gave.
 pub(super) enum Given {
@@ -125,7 +126,7 @@ impl TaskObject {
                 }
             };
         };
-        match call_method(&coro, &names().throw, [&thrown]) {
+        match throw(&coro, &thrown) {
             Ok(yielded) => Ok(Given::Yielded(yielded)),
             Err(Raised) => raised(),
         }
@@ -168,6 +169,29 @@ impl TaskObject {
         };
         registry::remove(self);
         ended
+    }
+}
+
+/// `CoroutineType.throw`, as the type has it.
+static THROW: OnceLock<Owned> = OnceLock::new();
+
+/// Looks the interpreter's own method up.
+pub(super) fn load() -> Result<()> {
+    if THROW.get().is_none() {
+        let _ = THROW.set(import("types", "CoroutineType")?.attr(&names().throw)?);
+    }
+    Ok(())
+}
+
+/// `coro.throw(exception)`, without looking a coroutine's method up.
+#[inline]
+fn throw(coro: &Owned, exception: &Owned) -> Result {
+    match THROW.get() {
+        // SAFETY: F1; a living object.
+        Some(throw) if unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) } != 0 => {
+            call(throw, [coro, exception])
+        }
+        _ => call_method(coro, &names().throw, [exception]),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The end of a native coroutine: the cycle collector's slots, the warning for one that nobody awaited, and the closing
 //! of one that is dropped where it waits.
 //!
-//! They are tracked: one that waits is in a cycle with its future and the task that runs it, and one that was never
-//! awaited may be in a cycle with its arguments.
+//! They are tracked, but for those that refer to nothing ([`Operation::refers`]): one that waits is in a cycle with its
+//! future and the task that runs it, and one that was never awaited may be in a cycle with its arguments.
 
 use std::ffi::{c_int, c_void};
 
@@ -28,7 +28,7 @@ pub(super) unsafe extern "C" fn traverse<O: Operation>(
             return status;
         }
         let visitor = Visitor::new(visit, arg);
-        match visitor.all(&this.bound_to) {
+        match this.bound_to.with(|object| visitor.all(object.as_ref())) {
             0 => this.operation.peek(|operation| operation.traverse(visitor)).unwrap_or(0),
             status => status,
         }
@@ -47,6 +47,7 @@ pub(super) unsafe extern "C" fn clear<O: Operation>(object: *mut ffi::PyObject) 
 pub(super) unsafe extern "C" fn finalize<O: Operation>(object: *mut ffi::PyObject) {
     // SAFETY: F2.
     let this = unsafe { Instance::<Coroutine<O>>::from_ptr(object) };
+    this.note_finalized();
     if this.is_finished() || this.is_withheld() {
         return;
     }
@@ -86,14 +87,20 @@ pub fn warn_never_awaited(qualified_name: &Owned) -> Result<()> {
 pub(super) unsafe extern "C" fn dealloc<O: Operation>(object: *mut ffi::PyObject) {
     // SAFETY: the object is unreachable, unless the finalizer, which needs it tracked, makes it reachable again.
     unsafe {
-        let this = Instance::<Coroutine<O>>::from_ptr(object);
-        if !this.is_finished() && !this.is_withheld() && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+        if O::class().keep::<O>(object) {
             return;
+        }
+        let this = Instance::<Coroutine<O>>::from_ptr(object);
+        if !this.is_finished() && !this.is_withheld() {
+            this.track();
+            if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+                return;
+            }
         }
         ffi::PyObject_GC_UnTrack(object.cast());
         let kind = ffi::Py_TYPE(object);
         Instance::<Coroutine<O>>::finish(object);
-        O::class().give_back(object);
+        ffi::PyObject_GC_Del(object.cast());
         ffi::Py_DECREF(kind.cast());
     }
 }

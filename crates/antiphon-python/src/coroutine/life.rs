@@ -1,13 +1,14 @@
 //! `Coroutine`: the phases of a native coroutine and the ways between them.
 
 use std::mem::offset_of;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::ffi;
 
 use super::{Operation, Resume, Step};
 use crate::ffi::raise::{self, runtime_error, type_error, value_error};
-use crate::ffi::step_cell::{Phase, StepCell};
-use crate::ffi::{Instance, Owned, Payload, Raised, Result};
+use crate::ffi::step_cell::{Lent, Phase, StepCell};
+use crate::ffi::{GilCell, Instance, Owned, Payload, Raised, Result};
 
 /// The payload of a native coroutine.
 pub struct Coroutine<O> {
@@ -16,7 +17,25 @@ pub struct Coroutine<O> {
     /// Set where looking up a special method makes the coroutine: see [`super::special`].
     call: Option<ffi::vectorcallfunc>,
     /// The object that the special method belongs to.
-    pub(super) bound_to: Option<Owned>,
+    pub(super) bound_to: GilCell<Option<Owned>>,
+    /// Whether its finalizer ran: the interpreter will not run it again.
+    finalized: AtomicBool,
+    /// Whether the collector knows it.
+    tracked: AtomicBool,
+}
+
+impl<O: Operation> Coroutine<O> {
+    #[inline(always)]
+    fn new(qualified_name: &'static str, operation: StepCell<O>) -> Self {
+        Self {
+            qualified_name,
+            operation,
+            call: None,
+            bound_to: GilCell::new(None),
+            finalized: AtomicBool::new(false),
+            tracked: AtomicBool::new(false),
+        }
+    }
 }
 
 impl<O: Operation> Payload for Coroutine<O> {
@@ -32,8 +51,7 @@ impl<O: Operation> Payload for Coroutine<O> {
 /// Makes a coroutine of `operation`. `qualified_name` is what the `async def` would be called: `Lock.acquire`.
 #[inline]
 pub fn make<O: Operation>(qualified_name: &'static str, operation: O) -> Result {
-    let operation = StepCell::new(operation);
-    O::class().create(Coroutine { qualified_name, operation, call: None, bound_to: None })
+    O::class().create(Coroutine::new(qualified_name, StepCell::new(operation)))
 }
 
 /// The same, of `object`'s special method, to be called by `call` before it can be awaited.
@@ -44,8 +62,9 @@ pub(super) fn make_bound<O: Operation>(
     object: Owned,
     call: ffi::vectorcallfunc,
 ) -> Result {
-    let operation = StepCell::withheld(operation);
-    O::class().create(Coroutine { qualified_name, operation, call: Some(call), bound_to: Some(object) })
+    let mut made = Coroutine::new(qualified_name, StepCell::withheld(operation));
+    (made.call, made.bound_to) = (Some(call), GilCell::new(Some(object)));
+    O::class().create(made)
 }
 
 impl<O: Operation> Coroutine<O> {
@@ -61,12 +80,7 @@ impl<O: Operation> Instance<Coroutine<O>> {
     /// `RuntimeError` after the end.
     #[inline]
     pub fn step(&self, resume: Resume<'_>) -> Result<Step> {
-        let (phase, mut operation) = match self.operation.take() {
-            Ok(taken) => taken,
-            Err(Phase::Finished) => return Err(runtime_error("cannot reuse already awaited coroutine")),
-            Err(Phase::Withheld) => return Err(not_called()),
-            Err(_) => return Err(value_error("coroutine already executing")),
-        };
+        let (phase, mut operation) = self.operation.take().map_err(refuse)?;
         if phase == Phase::Created {
             match resume {
                 Resume::Send(None) => {}
@@ -83,9 +97,66 @@ impl<O: Operation> Instance<Coroutine<O>> {
         }
         let stepped = operation.step(resume);
         if let Ok(Step::Yielded(_)) = stepped {
-            operation.give_back(Phase::Suspended);
+            self.suspend(operation);
         }
         stepped
+    }
+
+    /// [`Self::step`] with nothing, which is what nearly every `await` does.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(always)]
+    pub(super) fn advance(&self) -> Result<Step> {
+        let (_, mut operation) = self.operation.take().map_err(refuse)?;
+        let stepped = operation.step(Resume::Send(None));
+        if let Ok(Step::Yielded(_)) = stepped {
+            self.suspend(operation);
+        }
+        stepped
+    }
+
+    /// It waits from here on, perhaps in a cycle with what it waits for.
+    #[inline(always)]
+    fn suspend(&self, operation: Lent<'_, O>) {
+        let refers = operation.refers();
+        operation.give_back(Phase::Suspended);
+        if refers {
+            self.track();
+        }
+    }
+
+    /// Makes it known to the collector, unless it is.
+    #[inline(always)]
+    pub(super) fn track(&self) {
+        if !self.tracked.load(Ordering::Relaxed) {
+            self.tracked.store(true, Ordering::Relaxed);
+            // SAFETY: F1; complete, and not tracked.
+            unsafe { ffi::PyObject_GC_Track(self.as_ptr().cast()) };
+        }
+    }
+
+    /// Has the collector forget it, if it knows it.
+    #[inline(always)]
+    pub(super) fn untrack(&self) {
+        if self.tracked.load(Ordering::Relaxed) {
+            self.tracked.store(false, Ordering::Relaxed);
+            // SAFETY: F1; an object of a collected type.
+            unsafe { ffi::PyObject_GC_UnTrack(self.as_ptr().cast()) };
+        }
+    }
+
+    /// What `await` of it iterates: itself.
+    ///
+    /// # Errors
+    /// `RuntimeError` while somebody awaits it; `TypeError` before it was called.
+    #[inline(always)]
+    pub(super) fn begin_await(&self) -> Result {
+        match self.operation.phase() {
+            Phase::Created | Phase::Finished => Ok(self.owned()),
+            Phase::Withheld => Err(not_called()),
+            Phase::Running | Phase::Suspended => Err(runtime_error("coroutine is being awaited already")),
+        }
     }
 
     /// `close()`: cleans up and ends, wherever it is.
@@ -139,8 +210,25 @@ impl<O: Operation> Instance<Coroutine<O>> {
     }
 
     /// The object whose special method made it.
-    pub(super) fn bound_to(&self) -> Option<&Owned> {
-        self.bound_to.as_ref()
+    pub(super) fn bound_to(&self) -> Option<Owned> {
+        self.bound_to.get()
+    }
+
+    /// The same, given away; for one that ended.
+    #[inline(always)]
+    pub(super) fn take_bound_to(&self) -> Option<Owned> {
+        self.bound_to.take()
+    }
+
+    /// Whether its finalizer ran.
+    #[inline(always)]
+    pub(super) fn was_finalized(&self) -> bool {
+        self.finalized.load(Ordering::Relaxed)
+    }
+
+    /// See [`Self::was_finalized`].
+    pub(super) fn note_finalized(&self) {
+        self.finalized.store(true, Ordering::Relaxed);
     }
 
     /// As [`Self::qualified_name`].
@@ -164,8 +252,18 @@ impl<O: Operation> Instance<Coroutine<O>> {
     }
 }
 
+/// Why nobody can make a step of one in this phase.
+#[cold]
+fn refuse(phase: Phase) -> Raised {
+    match phase {
+        Phase::Finished => runtime_error("cannot reuse already awaited coroutine"),
+        Phase::Withheld => not_called(),
+        _ => value_error("coroutine already executing"),
+    }
+}
+
 /// For who awaits a method instead of calling it.
 #[cold]
-pub(super) fn not_called() -> Raised {
+fn not_called() -> Raised {
     type_error("object builtin_function_or_method can't be used in 'await' expression")
 }

@@ -97,6 +97,13 @@ pub trait Operation: Sized + Send + 'static {
     /// What the coroutine raises.
     fn step(&mut self, resume: Resume<'_>) -> Result<Step>;
 
+    /// Whether it holds references, so that the collector has to know its coroutine; asked when it is made and whenever
+    /// it yields.
+    #[inline(always)]
+    fn refers(&self) -> bool {
+        true
+    }
+
     /// Shows every reference that it holds to the collector.
     fn traverse(&self, visitor: Visitor) -> c_int;
 }

@@ -9,9 +9,8 @@ use pyo3::ffi;
 
 use super::collect;
 use super::exceptions::{exception_given, stop_iteration};
-use super::life::{Coroutine, not_called};
+use super::life::Coroutine;
 use super::{Operation, Resume, Step};
-use crate::ffi::raise::runtime_error;
 use crate::ffi::{Args, HeapType, Instance, Owned, Raised, Result, call_method, guard, guard_int};
 use crate::names::names;
 
@@ -25,17 +24,8 @@ fn resume_with(value: &Owned) -> Resume<'_> {
 
 /// `am_await`: a coroutine is its own iterator.
 unsafe extern "C" fn await_slot<O: Operation>(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    guard(|| {
-        // SAFETY: F2.
-        let this = unsafe { This::<O>::from_ptr(this) };
-        if this.is_withheld() {
-            return Err(not_called());
-        }
-        if this.is_suspended() || this.is_running() {
-            return Err(runtime_error("coroutine is being awaited already"));
-        }
-        Ok(this.owned())
-    })
+    // SAFETY: F2.
+    guard(|| unsafe { This::<O>::from_ptr(this) }.begin_await())
 }
 
 unsafe extern "C" fn iter_slot(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -47,7 +37,7 @@ unsafe extern "C" fn iter_slot(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
 unsafe extern "C" fn next_slot<O: Operation>(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
     guard(|| {
         // SAFETY: F2.
-        match unsafe { This::<O>::from_ptr(this) }.step(Resume::Send(None))? {
+        match unsafe { This::<O>::from_ptr(this) }.advance()? {
             Step::Yielded(value) => Ok(value),
             Step::Returned(value) if value.is_none() => Err(Raised),
             Step::Returned(value) => Err(stop_iteration(&value)),
@@ -65,11 +55,11 @@ unsafe extern "C" fn send_slot<O: Operation>(
         // SAFETY: F2; the value is alive during the call, the result's place is the caller's.
         unsafe {
             *result = ptr::null_mut();
-            let value = Owned::from_borrowed(value);
-            let (status, given) = match This::<O>::from_ptr(this).step(resume_with(&value))? {
-                Step::Yielded(yielded) => (ffi::PySendResult::PYGEN_NEXT, yielded),
-                Step::Returned(returned) => (ffi::PySendResult::PYGEN_RETURN, returned),
-            };
+            let (status, given) =
+                match This::<O>::from_ptr(this).step(resume_with(Owned::borrowed(&value)))? {
+                    Step::Yielded(yielded) => (ffi::PySendResult::PYGEN_NEXT, yielded),
+                    Step::Returned(returned) => (ffi::PySendResult::PYGEN_RETURN, returned),
+                };
             *result = given.into_ptr();
             Ok(status as c_int)
         }

@@ -8,6 +8,7 @@
 //! Source: PEP 590; CPython Python/bytecodes.c (`BEFORE_ASYNC_WITH`, `LOAD_SPECIAL`).
 
 use std::ffi::c_void;
+use std::mem::offset_of;
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -16,7 +17,7 @@ use pyo3::ffi;
 use super::Operation;
 use super::life::{self, Coroutine};
 use crate::ffi::raise::type_error;
-use crate::ffi::{HeapType, Instance, Owned, Payload, Result, check, guard};
+use crate::ffi::{Args, HeapType, Instance, Owned, Payload, Raised, Result, check, guard};
 use crate::getter;
 use crate::names::intern;
 
@@ -27,41 +28,76 @@ unsafe extern "C" {
 
 /// An operation of which a special method makes coroutines.
 pub trait Special: Operation {
-    /// One for the object that the method belongs to.
+    /// One for the object that the method belongs to, as if the method had been called without saying more.
     fn of(object: &Owned) -> Option<Self>;
+
+    /// Whether a call with these arguments says no more than that.
+    #[inline(always)]
+    fn says_nothing(_args: Args<'_>) -> bool {
+        true
+    }
+
+    /// Takes the arguments in where they do say more.
+    ///
+    /// # Errors
+    /// `TypeError` for arguments that the method does not have.
+    fn take_arguments(&mut self, _args: Args<'_>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The coroutine of `object`'s method, to be called before it can be awaited.
-#[inline]
+#[inline(always)]
 pub fn bind<O: Special>(qualified_name: &'static str, object: Owned) -> Result {
-    let operation = O::of(&object).ok_or_else(|| type_error("the object is of another type"))?;
+    let operation = O::of(&object).ok_or_else(another_type)?;
     life::make_bound(qualified_name, operation, object, call_bound::<O>)
+}
+
+/// The coroutine of `object`'s method, called with these arguments.
+pub fn make<O: Special>(qualified_name: &'static str, object: &Owned, args: Args<'_>) -> Result {
+    let mut operation = O::of(object).ok_or_else(another_type)?;
+    operation.take_arguments(args)?;
+    life::make(qualified_name, operation)
+}
+
+#[cold]
+fn another_type() -> Raised {
+    type_error("the object is of another type")
 }
 
 unsafe extern "C" fn call_bound<O: Special>(
     this: *mut ffi::PyObject,
-    _values: *const *mut ffi::PyObject,
-    _count: usize,
-    _keywords: *mut ffi::PyObject,
+    values: *const *mut ffi::PyObject,
+    count: usize,
+    keywords: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     guard(|| {
-        // SAFETY: F2: only such coroutines have this function.
-        let (this, only) = unsafe { (Instance::<Coroutine<O>>::from_ptr(this), ffi::Py_REFCNT(this) == 1) };
-        if cfg!(not(Py_GIL_DISABLED)) && only && this.set_callable_off() {
+        // SAFETY: F2: only such coroutines have this function; the arguments are those of this very call.
+        let (this, only, args) = unsafe {
+            let args = Args::new(c"method", values, ffi::PyVectorcall_NARGS(count), keywords);
+            (Instance::<Coroutine<O>>::from_ptr(this), ffi::Py_REFCNT(this) == 1, args)
+        };
+        if cfg!(not(Py_GIL_DISABLED)) && only && O::says_nothing(args) && this.set_callable_off() {
             return Ok(this.owned());
         }
         let object = this.bound_to().ok_or_else(|| type_error("the coroutine belongs to no object"))?;
-        let operation = O::of(object).ok_or_else(|| type_error("the object is of another type"))?;
-        life::make(this.static_name(), operation)
+        make::<O>(this.static_name(), &object, args)
     })
 }
 
+/// The coroutine of an object that goes the short way, not yet called ([`bind`]); none of others.
+pub type Bind = fn(&Owned) -> Result<Option<Owned>>;
+
+/// The coroutine of any object, called with these arguments.
+pub type Call = fn(&Owned, Args<'_>) -> Result;
+
 /// The payload of the descriptor.
 struct SpecialMethod {
+    entry: ffi::vectorcallfunc,
     name: &'static str,
     class: Owned,
-    bind: fn(&Owned) -> Result<Option<Owned>>,
-    call: fn(&Owned) -> Result,
+    bind: Bind,
+    call: Call,
 }
 
 static METHOD: OnceLock<usize> = OnceLock::new();
@@ -86,29 +122,29 @@ unsafe extern "C" fn get(
         if object.is_null() {
             return Ok(method.owned());
         }
-        let object = Owned::from_borrowed(object);
-        match (method.bind)(&object)? {
+        match (method.bind)(Owned::borrowed(&object))? {
             Some(bound) => Ok(bound),
-            None => Owned::from_new(PyMethod_New(this, object.as_ptr())),
+            None => Owned::from_new(PyMethod_New(this, object)),
         }
     })
 }
 
+/// A call of the method as the class has it: the object is the first argument.
 unsafe extern "C" fn call(
     this: *mut ffi::PyObject,
-    args: *mut ffi::PyObject,
-    _keywords: *mut ffi::PyObject,
+    values: *const *mut ffi::PyObject,
+    count: usize,
+    keywords: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: F1, F2; a tuple, by the slot's contract.
+    // SAFETY: F1, F2; the arguments are those of this very call.
     guard(|| unsafe {
         let method = Instance::<SpecialMethod>::from_ptr(this);
         let class = method.class.as_ptr().cast::<ffi::PyTypeObject>();
-        if ffi::PyTuple_GET_SIZE(args) == 0
-            || ffi::PyObject_TypeCheck(ffi::PyTuple_GET_ITEM(args, 0), class) == 0
-        {
+        let given = ffi::PyVectorcall_NARGS(count);
+        if given == 0 || ffi::PyObject_TypeCheck(*values, class) == 0 {
             return Err(type_error(&format!("descriptor '{}' needs an object of its class", method.name)));
         }
-        (method.call)(&Owned::from_borrowed(ffi::PyTuple_GET_ITEM(args, 0)))
+        (method.call)(Owned::borrowed(&*values), Args::new(c"method", values.add(1), given - 1, keywords))
     })
 }
 
@@ -132,7 +168,7 @@ fn descriptor_type() -> Result<()> {
             .no_constructor()
             .doc(c"A method that `async with` calls.")
             .slot(ffi::Py_tp_descr_get, get as *mut c_void)
-            .slot(ffi::Py_tp_call, call as *mut c_void)
+            .called_through(Instance::<SpecialMethod>::PAYLOAD_OFFSET + offset_of!(SpecialMethod, entry))
             .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
             .attribute(c"__name__", getter!(get_name), None, c"The method's name.")
             .build(None, Instance::<SpecialMethod>::PAYLOAD_OFFSET)?;
@@ -143,17 +179,13 @@ fn descriptor_type() -> Result<()> {
 
 /// Gives a type a method of this name.
 ///
-/// `bind` makes the coroutine of an object that goes the short way ([`bind`]); of others, `call` gives a coroutine.
-pub fn add_method(
-    class: *mut ffi::PyTypeObject,
-    name: &'static str,
-    bind: fn(&Owned) -> Result<Option<Owned>>,
-    call: fn(&Owned) -> Result,
-) -> Result<()> {
+/// `bind` makes the coroutine of an object that goes the short way ([`bind`]); `called` gives a coroutine of any object.
+pub fn add_method(class: *mut ffi::PyTypeObject, name: &'static str, bind: Bind, called: Call) -> Result<()> {
     descriptor_type()?;
     // SAFETY: a type object is an object.
     let class = unsafe { Owned::from_borrowed(class.cast()) };
-    let method = Instance::create(SpecialMethod { name, class: class.clone(), bind, call })?;
+    let method =
+        Instance::create(SpecialMethod { entry: call, name, class: class.clone(), bind, call: called })?;
     let name = intern(name)?;
     // SAFETY: F1; living objects.
     check(unsafe { ffi::PyObject_SetAttr(class.as_ptr(), name.as_ptr(), method.as_ptr()) }).map(drop)

@@ -44,6 +44,15 @@ impl Owned {
         }
     }
 
+    /// A reference that the caller holds, as one of ours for as long as the caller's lasts.
+    /// # Safety
+    /// `pointer` is a live object as long as the borrow lasts.
+    #[inline(always)]
+    pub unsafe fn borrowed(pointer: &*mut ffi::PyObject) -> &Self {
+        // SAFETY: a reference is nothing but the pointer, which is not null, by the caller's word.
+        unsafe { &*std::ptr::from_ref(pointer).cast::<Self>() }
+    }
+
     /// Like [`Self::from_borrowed`]; null and `None` become `None`.
     /// # Safety
     /// `pointer` is null or a live object.

@@ -13,8 +13,7 @@ use antiphon_core::{NotAllowed, TimeoutExit, TimeoutState};
 use pyo3::ffi;
 
 use super::alarm::{Alarm, When};
-use super::timeout_block::{Enter, Leave};
-use super::{child, owner};
+use super::{child, owner, timeout_block};
 #[cfg(Py_3_12)]
 use crate::ffi::instance::Typed;
 use crate::ffi::raise::{self, runtime_error};
@@ -309,15 +308,14 @@ fn repr(this: &Instance<Timeout>) -> Result {
     }
 }
 
-fn aenter(this: &Instance<Timeout>) -> Result {
-    Enter::make(this.owned())
+#[cfg(Py_3_14)]
+fn aenter(this: &Instance<Timeout>, args: Args<'_>) -> Result {
+    timeout_block::enter(&this.owned(), args)
 }
 
+#[cfg(Py_3_14)]
 fn aexit(this: &Instance<Timeout>, args: Args<'_>) -> Result {
-    let names = names();
-    let [kind, exception, _] = args.exactly([&names.exc_type, &names.exc_val, &names.exc_tb])?;
-    let exception = if kind.is_none() || exception.is_none() { None } else { Some(exception) };
-    Leave::make(this.owned(), exception)
+    timeout_block::leave(&this.owned(), args)
 }
 
 /// The functions of this file.
@@ -347,12 +345,18 @@ pub fn load(module: &Owned) -> Result<()> {
                 c"reschedule(when): move the deadline; None: never.",
             )
             .method_noargs(c"expired", method_noargs!(expired), c"Whether the deadline came while the block ran.")
-            .method_noargs(c"_on_timeout", method_noargs!(on_timeout), c"The deadline has come.")
-            .method_noargs(c"__aenter__", method_noargs!(aenter), c"Begin the block.")
-            .method(c"__aexit__", method!(c"__aexit__", aexit), c"End the block.");
+            .method_noargs(c"_on_timeout", method_noargs!(on_timeout), c"The deadline has come.");
+        #[cfg(Py_3_14)]
+        let kind = kind.method(c"__aenter__", method!(c"__aenter__", aenter), c"Begin the block.").method(
+            c"__aexit__",
+            method!(c"__aexit__", aexit),
+            c"End the block.",
+        );
         let made = collected_slots!(kind, Timeout, initialiser!(c"Timeout.__init__", Timeout, init))
             .build(None, Instance::<Timeout>::PAYLOAD_OFFSET)?;
         let _ = TIMEOUT.set(made as usize);
+        #[cfg(not(Py_3_14))]
+        timeout_block::add_methods(made)?;
     }
     crate::add_type(module, c"Timeout", Timeout::type_object())
 }

@@ -6,11 +6,14 @@ use std::ffi::{CStr, c_int};
 
 use pyo3::ffi;
 
-use super::timeout::Timeout;
+use super::timeout::{Timeout, derived};
+use crate::coroutine::special::{self, Special};
 use crate::coroutine::{self, Class, Operation, Resume, Step};
+#[cfg(not(Py_3_14))]
+use crate::ffi::Payload;
 use crate::ffi::raise;
 use crate::ffi::visitor::Visitor;
-use crate::ffi::{Instance, Owned, Result, call};
+use crate::ffi::{Args, Instance, Owned, Result, call};
 use crate::names::names;
 
 /// `Timeout.__aenter__()`.
@@ -19,11 +22,37 @@ pub struct Enter(Owned);
 static ENTER: Class = Class::new();
 static LEAVE: Class = Class::new();
 
-impl Enter {
-    /// `timeout`: a `Timeout`.
-    #[inline]
-    pub fn make(timeout: Owned) -> Result {
-        coroutine::make("Timeout.__aenter__", Self(timeout))
+const ENTER_NAME: &str = "Timeout.__aenter__";
+const LEAVE_NAME: &str = "Timeout.__aexit__";
+
+/// `timeout.__aenter__(…)`
+pub fn enter(timeout: &Owned, args: Args<'_>) -> Result {
+    special::make::<Enter>(ENTER_NAME, timeout, args)
+}
+
+/// `timeout.__aexit__(…)`
+pub fn leave(timeout: &Owned, args: Args<'_>) -> Result {
+    special::make::<Leave>(LEAVE_NAME, timeout, args)
+}
+
+/// Gives the type the methods of `async with`.
+#[cfg(not(Py_3_14))]
+pub fn add_methods(class: *mut ffi::PyTypeObject) -> Result<()> {
+    /// The short way is for the type itself.
+    fn bind<O: special::Special>(name: &'static str, timeout: &Owned) -> Result<Option<Owned>> {
+        if !timeout.is_exactly(Timeout::type_object()) {
+            return Ok(None);
+        }
+        special::bind::<O>(name, timeout.clone()).map(Some)
+    }
+    special::add_method(class, "__aenter__", |timeout| bind::<Enter>(ENTER_NAME, timeout), enter)?;
+    special::add_method(class, "__aexit__", |timeout| bind::<Leave>(LEAVE_NAME, timeout), leave)
+}
+
+impl Special for Enter {
+    #[inline(always)]
+    fn of(object: &Owned) -> Option<Self> {
+        derived(object).map(|_| Self(object.clone()))
     }
 }
 
@@ -52,11 +81,25 @@ pub struct Leave {
     exception: Option<Owned>,
 }
 
-impl Leave {
-    /// `timeout`: a `Timeout`.
-    #[inline]
-    pub fn make(timeout: Owned, exception: Option<Owned>) -> Result {
-        coroutine::make("Timeout.__aexit__", Self { timeout, exception })
+impl Special for Leave {
+    #[inline(always)]
+    fn of(object: &Owned) -> Option<Self> {
+        derived(object).map(|_| Self { timeout: object.clone(), exception: None })
+    }
+
+    /// The block's end was reached.
+    #[inline(always)]
+    fn says_nothing(args: Args<'_>) -> bool {
+        // SAFETY: `None` is alive while the interpreter is.
+        let none = unsafe { ffi::Py_None() };
+        !args.has_keywords() && matches!(args.positional(), [kind, _, _] if *kind == none)
+    }
+
+    fn take_arguments(&mut self, args: Args<'_>) -> Result<()> {
+        let names = names();
+        let [kind, exception, _] = args.exactly([&names.exc_type, &names.exc_val, &names.exc_tb])?;
+        self.exception = if kind.is_none() || exception.is_none() { None } else { Some(exception) };
+        Ok(())
     }
 }
 
@@ -158,6 +201,6 @@ fn insert_timeout_error(exception: &Owned) -> Result<()> {
 
 /// Makes the types.
 pub fn load(module: &Owned) -> Result<()> {
-    coroutine::load::<Enter>(module)?;
-    coroutine::load::<Leave>(module)
+    coroutine::load_special::<Enter>(module)?;
+    coroutine::load_special::<Leave>(module)
 }

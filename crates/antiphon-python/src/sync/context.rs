@@ -127,8 +127,8 @@ pub fn add_block<B: Block>(class: *mut pyo3::ffi::PyTypeObject) -> Result<()> {
         let lock = B::short_way(object);
         lock.map(|lock| special::bind::<ExitOperation<B::Lock>>(B::NAMES.exit, lock)).transpose()
     }
-    special::add_method(class, "__aenter__", bind_enter::<B>, enter::<B>)?;
-    special::add_method(class, "__aexit__", bind_exit::<B>, exit::<B>)
+    special::add_method(class, "__aenter__", bind_enter::<B>, |object, _| enter::<B>(object))?;
+    special::add_method(class, "__aexit__", bind_exit::<B>, |object, _| exit::<B>(object))
 }
 
 /// `__aenter__()`

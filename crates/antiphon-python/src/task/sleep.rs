@@ -24,6 +24,8 @@ use crate::work::{Kind, Work};
 enum State {
     /// Nobody has awaited it yet.
     Created { delay: Owned },
+    /// Nor this one, whose delay is the number 0.
+    Zero,
     /// It has yielded for one turn.
     Yielding,
     /// Its future is in the timer heap.
@@ -39,6 +41,8 @@ pub struct Sleep {
 }
 
 static CLASS: Class = Class::new();
+/// The number 0, which every `sleep(0)` is called with.
+static ZERO: OnceLock<Owned> = OnceLock::new();
 /// asyncio's `sleep`, as it was when the module was loaded.
 static ASYNCIO: OnceLock<Owned> = OnceLock::new();
 
@@ -70,6 +74,10 @@ impl Operation for Sleep {
     #[inline]
     fn step(&mut self, resume: Resume<'_>) -> Result<Step> {
         match &self.state {
+            State::Zero => {
+                self.state = State::Yielding;
+                Ok(Step::Yielded(Owned::none()))
+            }
             State::Created { delay } => match plain_number(delay) {
                 Some(seconds) if seconds <= 0.0 => {
                     self.state = State::Yielding;
@@ -84,10 +92,15 @@ impl Operation for Sleep {
         }
     }
 
+    #[inline(always)]
+    fn refers(&self) -> bool {
+        self.result.is_some() || !matches!(self.state, State::Zero | State::Yielding)
+    }
+
     fn traverse(&self, visitor: Visitor) -> c_int {
         let status = match &self.state {
             State::Created { delay } => visitor.all([delay]),
-            State::Yielding => 0,
+            State::Zero | State::Yielding => 0,
             State::Sleeping { future, .. } => visitor.all([future.object()]),
             State::Foreign(delegate) => delegate.traverse(visitor),
         };
@@ -160,6 +173,12 @@ impl Sleep {
 }
 
 fn sleep(args: Args<'_>) -> Result {
+    if let [delay] = args.values()
+        && !args.has_keywords()
+        && ZERO.get().is_some_and(|zero| zero.as_ptr() == *delay)
+    {
+        return coroutine::make("sleep", Sleep { state: State::Zero, result: None });
+    }
     let names = names();
     let [delay, result] = args.bind([&names.delay, &names.result], 1)?;
     // SAFETY: the arguments are alive during the call.
@@ -181,6 +200,9 @@ pub const FUNCTIONS: [crate::ffi::function::Function; 1] = [(
 pub fn load(module: &Owned) -> Result<()> {
     if ASYNCIO.get().is_none() {
         let _ = ASYNCIO.set(import("asyncio.tasks", "sleep")?);
+    }
+    if ZERO.get().is_none() {
+        let _ = ZERO.set(Owned::int(0)?);
     }
     coroutine::load::<Sleep>(module)?;
     crate::ffi::function::add_functions(module, FUNCTIONS)

@@ -228,3 +228,34 @@ def test_create_task_asks_the_running_loop() -> None:
         runner.run(main())
     with pytest.raises(RuntimeError, match="no running event loop"):
         asyncio.create_task(None)  # noqa: RUF006  # makes none
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="call graphs came with CPython 3.14")
+def test_call_graphs_take_everybodys_futures_whatever_is_installed() -> None:
+    import asyncio.graph
+
+    async def body() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        tasks = [
+            kind(waiter_of(waiter), loop=loop) for kind in (asyncio.tasks._CTask, asyncio.Task)
+        ]
+        await asyncio.sleep(0)
+        graphs = [asyncio.capture_call_graph(future) for future in (*tasks, waiter)]
+        text = asyncio.format_call_graph(tasks[0])
+        assert "waiter_of" in text
+        with pytest.raises(TypeError, match="compatible with asyncio.Future"):
+            asyncio.capture_call_graph(object())
+        waiter.set_result(None)
+        await asyncio.gather(*tasks)
+        return [graph.future for graph in graphs] + tasks
+
+    async def waiter_of(future: asyncio.Future[None]) -> None:
+        await future
+
+    module_before = asyncio.graph.futures
+    antiphon.install()
+    shown = antiphon.run(body())
+    assert shown[:2] == shown[3:]
+    antiphon.uninstall()
+    assert asyncio.graph.futures is module_before

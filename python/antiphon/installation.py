@@ -13,6 +13,7 @@ before (a base class, a default argument, an instance) stays asyncio's, and work
 Source: the asyncio documentation, for what is public; Lib/asyncio/__init__.py.
 """
 
+import _asyncio
 import asyncio
 import sys
 import threading
@@ -92,6 +93,7 @@ def install_names() -> None:
     with _STATE.lock:
         _STATE.replaced.update(natives.replacements())
         _swap_everywhere(_STATE.replaced)
+        _show_all_futures_in_graphs()
 
 
 def uninstall() -> None:
@@ -124,6 +126,18 @@ def _swap_everywhere(replacements: dict[int, tuple[Any, Any]]) -> None:
                 continue
             module.__dict__[name] = found[1]
             _STATE.swaps.append(_Swap(module, name, value, found[1]))
+
+
+def _show_all_futures_in_graphs() -> None:
+    """Lets call graphs (3.14) take asyncio's own futures and tasks as before, of which there may be some yet.
+
+    They ask whether a future is an `asyncio.futures.Future`, which is antiphon's now; `_asyncio`'s is behind both.
+    """
+    graph = sys.modules.get("asyncio.graph")
+    if graph is not None and graph.__dict__["futures"] is asyncio.futures:
+        both = types.SimpleNamespace(Future=_asyncio.Future)
+        _STATE.swaps.append(_Swap(graph, "futures", asyncio.futures, both))
+        graph.__dict__["futures"] = both
 
 
 def _make_default() -> None:

@@ -237,6 +237,106 @@ async def test_derived_groups_may_do_things_their_own_way(aio, loop):
     assert log == ["create", "exit", "done"] and group.name == "name"
 
 
+def kinds_of_forgiving_groups(aio):
+    """Yields groups that go on after an error, as libraries make them: each relies on other private names."""
+
+    class WithoutAbort(aio.TaskGroup):
+        _abort = lambda self: None  # noqa: E731
+
+        def __init__(self):
+            super().__init__()
+            self._parent_cancel_requested = True
+
+    class Requested(aio.TaskGroup):
+        def _on_task_done(self, task):
+            before = self._parent_cancel_requested
+            self._parent_cancel_requested = True
+            super()._on_task_done(task)
+            self._parent_cancel_requested = before
+
+    class Collecting(aio.TaskGroup):
+        def _on_task_done(self, task):
+            if task.cancelled() or task.exception() is None:
+                super()._on_task_done(task)
+                return
+            self._errors.append(task.exception())
+            self._tasks.discard(task)
+            if self._on_completed_fut is not None and not self._tasks:
+                self._on_completed_fut.set_result(True)
+
+    class OfAClassBetween(Requested):
+        pass
+
+    return [WithoutAbort, Requested, Collecting, OfAClassBetween]
+
+
+@pytest.mark.parametrize("place", range(4))
+async def test_groups_whose_class_changes_the_rules(aio, loop, place):
+    kind = kinds_of_forgiving_groups(aio)[place]
+    gate = loop.create_future()
+    error = ValueError()
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with kind() as group:
+            assert isinstance(group, aio.TaskGroup)
+            assert repr(group) == "<TaskGroup entered>"
+            other = group.create_task(asyncio.wait_for(gate, None))
+            failing = group.create_task(fail(error))
+            await asyncio.wait([failing])
+            assert group._tasks == {other} and group._loop is loop
+            gate.set_result("went on")
+    assert caught.value.exceptions == (error,)
+    assert other.result() == "went on"
+    assert not asyncio.current_task().cancelling()
+
+
+async def test_a_class_that_judges_errors_otherwise(aio, loop):
+    class Strict(aio.TaskGroup):
+        def _is_base_error(self, error):
+            return isinstance(error, LookupError) or super()._is_base_error(error)
+
+    with pytest.raises(LookupError, match="alone"):
+        async with Strict() as group:
+            group.create_task(fail(LookupError("alone")))
+            group.create_task(fail(ValueError()))
+
+
+async def test_a_class_that_fills_in_the_private_parts_itself(aio, loop):
+    class Own(aio.TaskGroup):
+        def __init__(self):
+            super().__init__()
+            self._entered = self._exiting = self._aborting = False
+            self._tasks, self._errors = set(), []
+
+        async def __aexit__(self, kind, error, traceback):
+            self._exiting = True
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+                await asyncio.sleep(0)
+
+    async with Own() as group:
+        task = group.create_task(answer(1))
+    assert task.result() == 1 and group._errors == []
+    del group._entered
+    with pytest.raises(AttributeError, match="^'Own' object has no attribute '_entered'$"):
+        _ = group._entered
+
+
+async def test_a_class_that_changes_no_rules_has_the_native_parts(aio, loop):
+    class Named(aio.TaskGroup):
+        def __init_subclass__(cls, **keywords):
+            super().__init_subclass__(**keywords)
+
+        def create_task(self, coro, **given):
+            return super().create_task(coro, name="named", **given)
+
+    async with Named() as group:
+        task = group.create_task(answer(1))
+        assert group._tasks == {task} and group._parent_task is asyncio.current_task()
+    assert task.get_name() == "named"
+    with pytest.raises(TypeError):
+        type("Wrong", (aio.TaskGroup,), {}, keyword=1)
+
+
 async def test_it_can_be_driven_by_hand(aio, loop):
     group = aio.TaskGroup()
     assert await group.__aenter__() is group

@@ -9,12 +9,14 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from antiphon import _antiphon, streams
+from antiphon import _antiphon, streams, task_groups
 
 __all__ = ["NAMES", "ours", "replacements"]
 
 # What runs once per connection or per call is Python; that comes before the native part it is made of.
 _HOMES = (streams, _antiphon)
+# Imported for what it does to the native class.
+_COMPLETED = (task_groups,)
 
 # Module of asyncio: names that it defines and antiphon has natively.
 NAMES: dict[str, tuple[str, ...]] = {

@@ -53,6 +53,7 @@ names! {
         acquire, append, empty, _format, full, _get, get_nowait, immediate, _init, item, locked, notify, pop, popleft,
         predicate, _put, put_nowait, qsize, wait, _wakeup_next,
         eager_start, file, get_loop, is_running, _loop,
+        _abort, __aenter__, __aexit__, __init__, _is_base_error, __repr__, _runs_by_asyncios_rules,
     }
     imports {
         events_module = "asyncio"."events",
@@ -86,6 +87,7 @@ names! {
         coroutines_module = "asyncio"."coroutines",
         futures_module = "asyncio"."futures",
         tasks_module = "asyncio"."tasks",
+        task_group_class = "asyncio.taskgroups"."TaskGroup",
         exception_group = "builtins"."ExceptionGroup",
         isawaitable = "inspect"."isawaitable",
     }

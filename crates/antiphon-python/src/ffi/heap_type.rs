@@ -169,7 +169,12 @@ impl HeapType {
 
     /// Instances have a `__dict__`, kept `offset` bytes into them.
     pub fn dictionary(self, offset: usize) -> Self {
-        self.offset_member(c"__dictoffset__", offset)
+        self.offset_member(c"__dictoffset__", offset).attribute(
+            c"__dict__",
+            ffi::PyObject_GenericGetDict,
+            Some(ffi::PyObject_GenericSetDict),
+            c"What was set on the instance.",
+        )
     }
 
     /// Makes the type. `base`: `object` if `None`, else a class whose instances are `payload_offset` bytes long, or a tuple

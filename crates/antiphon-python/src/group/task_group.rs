@@ -1,7 +1,8 @@
 //! `TaskGroup`: tasks that end together.
 //!
 //! Who is cancelled when, and what the group raises, is `antiphon_core::group`'s; this file keeps tasks and exceptions.
-//! Derived classes may override its methods; a group of the class itself is told of its tasks' ends natively.
+//! A derived class that overrides what asyncio's group calls by its private names is run by asyncio's own rules, which are
+//! Python ([`Instance::asyncios`], python/antiphon/task_groups.py): such classes rely on asyncio's private attributes, too.
 //!
 //! Source: CPython Lib/asyncio/taskgroups.py.
 
@@ -19,7 +20,7 @@ use super::waiter::Waiter;
 use super::{awaited_by, child, owner};
 use crate::ffi::raise;
 use crate::ffi::visitor::Visitor;
-use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call_method};
+use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, call_method};
 use crate::names::names;
 use crate::{collected_slots, getter, initialiser, method, method_noargs, method_one, unary_slot};
 
@@ -102,12 +103,32 @@ pub fn refuse(group: &Owned, what: &std::ffi::CStr) -> Raised {
 }
 
 fn init(this: &Instance<TaskGroup>, args: Args<'_>) -> Result<()> {
+    if let Some(theirs) = this.asyncios(&names().__init__)? {
+        return args.forward_behind(&theirs, &this.owned()).map(drop);
+    }
     let [] = args.required([])?;
     drop(this.state.take());
     Ok(())
 }
 
 impl Instance<TaskGroup> {
+    /// asyncio's own method of this name, if the group is of a class that has to be run by asyncio's rules.
+    #[inline]
+    fn asyncios(&self, name: &Owned) -> Result<Option<Owned>> {
+        if self.is_exact() { Ok(None) } else { self.asyncios_if_derived(name) }
+    }
+
+    #[cold]
+    fn asyncios_if_derived(&self, name: &Owned) -> Result<Option<Owned>> {
+        let names = names();
+        // SAFETY: F1; the type of a living object.
+        let class = unsafe { Owned::from_borrowed(ffi::Py_TYPE(self.as_ptr()).cast()) };
+        if !class.attr(&names._runs_by_asyncios_rules)?.truth()? {
+            return Ok(None);
+        }
+        names.task_group_class.attr(name).map(Some)
+    }
+
     /// Cancels every child that is not done.
     pub fn cancel_children(&self) -> Result<()> {
         for task in self.state.with(|state| state.tasks.to_vec()) {
@@ -228,6 +249,9 @@ impl Instance<TaskGroup> {
 
 /// `create_task(coro, *, name=None, context=None)`, from 3.14 on with whatever the loop's takes.
 fn create_task(this: &Instance<TaskGroup>, args: Args<'_>) -> Result {
+    if let Some(theirs) = this.asyncios(&names().create_task)? {
+        return args.forward_behind(&theirs, &this.owned());
+    }
     args.at_most(1)?;
     let coroutine = match (args.positional(), args.keyword(&names().coro)) {
         ([coroutine], _) | ([], Some(coroutine)) => {
@@ -285,25 +309,18 @@ impl Instance<TaskGroup> {
             state.rules.add_child();
             state.rules.is_aborting()
         });
-        if self.is_derived() {
-            // A derived class may have its own idea of what to do then.
+        if self.is_exact() {
+            child::watch(&task, &self.owned())?;
+        } else {
+            // Observers are known by their exact type.
             let callback = self.owned().attr(&names()._on_task_done)?;
             call_method(&task, &names().add_done_callback, [&callback])?;
-        } else {
-            child::watch(&task, &self.owned())?;
         }
         // An eager start may have ended the group before its task belonged to it (CPython issue 155418).
         if aborting && cfg!(Py_3_15) && !child::is_done(&task)? {
             child::cancel(&task, None)?;
         }
         Ok(task)
-    }
-
-    /// Whether it is of a class derived from `TaskGroup`.
-    #[inline]
-    fn is_derived(&self) -> bool {
-        // SAFETY: F1; a living object.
-        unsafe { ffi::Py_TYPE(self.as_ptr()) != TaskGroup::type_object() }
     }
 
     /// 3.15's `cancel()`.
@@ -321,34 +338,55 @@ impl Instance<TaskGroup> {
 
 #[cfg(Py_3_15)]
 fn cancel(this: &Instance<TaskGroup>) -> Result {
+    if let Some(theirs) = this.asyncios(&names().cancel)? {
+        return call(&theirs, [&this.owned()]);
+    }
     this.cancel_group().map(|()| Owned::none())
 }
 
 fn abort(this: &Instance<TaskGroup>) -> Result {
+    if let Some(theirs) = this.asyncios(&names()._abort)? {
+        return call(&theirs, [&this.owned()]);
+    }
     this.state.with(|state| state.rules.abort());
     this.cancel_children().map(|()| Owned::none())
 }
 
 fn on_task_done(this: &Instance<TaskGroup>, task: &Owned) -> Result {
+    if let Some(theirs) = this.asyncios(&names()._on_task_done)? {
+        return call(&theirs, [&this.owned(), task]);
+    }
     this.child_done(task).map(|()| Owned::none())
 }
 
-fn is_base(_: &Instance<TaskGroup>, exception: &Owned) -> Result {
+fn is_base(this: &Instance<TaskGroup>, exception: &Owned) -> Result {
+    if let Some(theirs) = this.asyncios(&names()._is_base_error)? {
+        return call(&theirs, [&this.owned(), exception]);
+    }
     Ok(Owned::bool(is_base_error(exception)))
 }
 
 fn aenter(this: &Instance<TaskGroup>) -> Result {
+    if let Some(theirs) = this.asyncios(&names().__aenter__)? {
+        return call(&theirs, [&this.owned()]);
+    }
     Enter::make(this.owned())
 }
 
 fn aexit(this: &Instance<TaskGroup>, args: Args<'_>) -> Result {
     let names = names();
+    if let Some(theirs) = this.asyncios(&names.__aexit__)? {
+        return args.forward_behind(&theirs, &this.owned());
+    }
     let [kind, exception, _] = args.exactly([&names.et, &names.exc, &names.tb])?;
     let exception = if kind.is_none() || exception.is_none() { None } else { Some(exception) };
     Leave::make(this.owned(), exception)
 }
 
 fn repr(this: &Instance<TaskGroup>) -> Result {
+    if let Some(theirs) = this.asyncios(&names().__repr__)? {
+        return call(&theirs, [&this.owned()]);
+    }
     let text = this.state.with(|state| {
         let mut text = String::from("<TaskGroup");
         if state.tasks.len() > 0 {

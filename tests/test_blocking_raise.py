@@ -346,6 +346,9 @@ def test_error_survives_pickling(watched):
     assert str(copy) == str(caught.value)
     assert copy.stall is caught.value.stall
     assert copy.__notes__ == caught.value.__notes__
+    assert (
+        copy.stack.format()[-1].splitlines()[:2] == caught.value.stack.format()[-1].splitlines()[:2]
+    )
 
 
 def test_run_fails_with_the_error():

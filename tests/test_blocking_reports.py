@@ -342,6 +342,40 @@ def test_failing_function_is_logged_and_the_others_are_called(log):
     assert "on_blocked()" in failures[0].getMessage()
 
 
+def test_what_the_log_raises_ends_no_report(watched, monkeypatch):
+    failures = queue.SimpleQueue()
+    monkeypatch.setattr(threading, "excepthook", lambda hook: failures.put(hook.exc_type))
+
+    def refuse(record):
+        raise SystemExit
+
+    async def main():
+        blocking_report.logger.addFilter(refuse)
+        failures.get()  # of this very step's report
+        blocking_report.logger.removeFilter(refuse)
+        await asyncio.sleep(0)
+        return watched.block()
+
+    assert watched.run(main()).stall is Stall.BLOCKED
+
+
+def test_stack_of_another_step_is_not_taken_for_it(watched):
+    async def main():
+        number = watched.loop._step_number()
+        await asyncio.sleep(0)
+        capture = watched.loop._reporter.capture
+        return [
+            capture(step, Stall.BLOCKED, True, 0.1, threading.get_ident())
+            for step in (number, watched.loop._step_number())
+        ]
+
+    over, present = watched.run(main())
+    assert (over.task, over.stack, over.place, over.coroutine_line) == (None, None, None, None)
+    assert over.describe().startswith("A step blocks")
+    assert present.stack is not None
+    assert present.task is not None
+
+
 def test_what_cannot_be_called_is_refused():
     with pytest.raises(TypeError, match="callable"):
         antiphon.on_blocked(None)

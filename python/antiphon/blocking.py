@@ -117,7 +117,9 @@ class BlockedStep:
 
     def describe(self) -> str:
         """Says in one line who held up the loop, how and where."""
-        who = "A callback" if self.task is None else _task_name(self.task)
+        who = "A step" if self.stack is None else "A callback"
+        if self.task is not None:
+            who = _task_name(self.task)
         if self.coroutine_line is not None:
             file, line, name = self.coroutine_line
             who += f" ({name} at {file}:{line})"
@@ -163,16 +165,20 @@ class BlockingError(Exception):
             self.add_note(event.format_stack().rstrip())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Across processes the text goes, and what is in it; frames' source lines are read there.
-        state = {"stall": self.stall, "seconds": self.seconds, "stack": self.stack}
-        state["__notes__"] = getattr(self, "__notes__", [])
-        return _restored, (self.args, state)
+        # Frames may refer to code, which stays in its process.
+        frames = self.stack and [(f.filename, f.lineno, f.name, f.line) for f in self.stack]
+        notes = getattr(self, "__notes__", [])
+        return _restored, (self.args, self.stall, self.seconds, frames, notes)
 
 
-def _restored(args: tuple[Any, ...], state: dict[str, Any]) -> BlockingError:
+def _restored(
+    args: tuple[Any, ...], stall: Stall, seconds: float, frames: Any, notes: list[str]
+) -> BlockingError:
+    """Makes a `BlockingError` of what its pickle has."""
     error = BlockingError.__new__(BlockingError, *args)
-    error.args = args
-    error.__dict__.update(state)
+    error.stall, error.seconds = stall, seconds
+    error.stack = frames and traceback.StackSummary.from_list(frames)
+    error.__notes__ = notes
     return error
 
 
@@ -309,7 +315,8 @@ def on_blocked(function: Callable[[BlockedStep], object]) -> Callable[[], None]:
     """Calls a function for every reported step of every watched loop.
 
     It is called in the watchdog's thread: first while the step still blocks its loop, then, with `over` set, once it
-    has ended. Of the loop it may use `call_soon_threadsafe` only. What it raises is logged.
+    has ended. Of the loop it may use `call_soon_threadsafe` only, and it must not
+    wait for the loop. What it raises is logged.
 
     Args:
         function: called with a `BlockedStep`.

@@ -227,5 +227,5 @@ def _call_listeners(event: BlockedStep) -> None:
     for function in blocking.listeners():
         try:
             function(event)
-        except Exception:
+        except BaseException:  # nobody waits for this thread, and the next report needs it
             logger.exception("A function that on_blocked() was given failed")

@@ -13,6 +13,7 @@ import atexit
 import gc
 import itertools
 import os
+import sys
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,11 +105,18 @@ def _report(watchdog: Watchdog) -> None:
             reporter = _watch.reporters.get(key)
             if reporter is None:
                 continue  # closed meanwhile
-            if stall is None:
-                reporter.ended(number, seconds)
-            else:
-                reporter.deliver(captured.pop((key, number), None))
-        del reporter
+            try:
+                if stall is None:
+                    reporter.ended(number, seconds)
+                else:
+                    reporter.deliver(captured.pop((key, number), None))
+            except BaseException:  # of a filter or handler of the log
+                exception = sys.exc_info()
+                threading.excepthook(
+                    threading.ExceptHookArgs((*exception, threading.current_thread()))
+                )
+                del exception
+        reporter = None
 
 
 def _take_thread() -> threading.Thread | None:

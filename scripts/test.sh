@@ -39,9 +39,10 @@ rust_step() {
 }
 
 rust_tests() {
-    # The Python door is an extension module: its tests are pytest's.
+    # What is linked into extension modules has pytest's tests.
     rust_step crates "crates: unit, property and documentation tests" \
-        cargo test --quiet --locked --no-fail-fast --workspace --all-features --exclude antiphon-python
+        cargo test --quiet --locked --no-fail-fast --workspace --all-features --exclude antiphon-python \
+        --exclude antiphon-pyo3 --exclude antiphon-pyo3-example
 
     # loom replaces the atomics in the whole crate, so its models are a build of their own. The Python door's are those of an
     # interpreter without a GIL.
@@ -63,7 +64,8 @@ pytest_on() {
     local release=$1 python=$2 venv=.venv-$1
     shift 2
     step "CPython $release: environment" scripts/venv.sh "$python" "$venv" test &&
-        step "CPython $release: build" scripts/install.sh "$venv" test-release ||
+        step "CPython $release: build" scripts/install.sh "$venv" test-release &&
+        step "CPython $release: extension of Rust futures" scripts/build-extension.sh "$venv" test-release ||
         { note "$release" "1 error: not built"; return; }
     # Every test by name, so that the log of a run that native code ended says which one it was.
     step "CPython $release: pytest" env PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 900 \

@@ -1,6 +1,6 @@
-//! Other crates: hyper's timers, tokio's runtimes, tracing's spans. `make test` runs with all features.
+//! Other crates: hyper's timers, tokio's runtimes. `make test` runs with all features.
 
-#![cfg(all(feature = "hyper", feature = "tokio", feature = "tracing"))]
+#![cfg(all(feature = "hyper", feature = "tokio"))]
 
 use antiphon::hyper::{HyperExecutor, HyperTimer};
 use antiphon::tokio::on_tokio;
@@ -8,13 +8,8 @@ use antiphon::{Cancelled, JoinError, Runner, channel, run, sleep, spawn, yield_n
 use hyper::rt::{Executor, Timer};
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -131,93 +126,4 @@ async fn loop_runs_inside_of_a_test_of_tokios_and_they_talk() {
     }
     drop(to_loop);
     guest.await.unwrap().unwrap();
-}
-
-/// Writes down which spans are made, entered and left.
-#[derive(Clone, Default)]
-struct Log {
-    lines: Arc<Mutex<Vec<String>>>,
-    ids: Arc<AtomicU64>,
-}
-
-impl Log {
-    fn note(&self, line: String) {
-        self.lines.lock().unwrap().push(line);
-    }
-}
-
-struct Text<'a>(&'a mut String);
-
-impl Visit for Text<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        if field.name() != "spawned_at" {
-            *self.0 += &format!(" {}={value:?}", field.name());
-        } else if format!("{value:?}").contains("ecosystem.rs") {
-            *self.0 += " here";
-        }
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "antiphon::task"
-    }
-
-    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
-        let id = self.ids.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut text = format!("new {id}");
-        attributes.record(&mut Text(&mut text));
-        self.note(text);
-        Id::from_u64(id)
-    }
-
-    fn record(&self, id: &Id, values: &Record<'_>) {
-        let mut text = format!("record {}", id.into_u64());
-        values.record(&mut Text(&mut text));
-        self.note(text);
-    }
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, _: &Event<'_>) {}
-
-    fn enter(&self, id: &Id) {
-        self.note(format!("enter {}", id.into_u64()));
-    }
-
-    fn exit(&self, id: &Id) {
-        self.note(format!("exit {}", id.into_u64()));
-    }
-
-    fn try_close(&self, id: Id) -> bool {
-        self.note(format!("close {}", id.into_u64()));
-        true
-    }
-}
-
-#[test]
-fn each_task_has_a_span_that_is_entered_in_its_steps() {
-    let log = Log::default();
-    tracing::subscriber::with_default(log.clone(), || {
-        run(async {
-            spawn(async { yield_now().await }).named("worker").await.unwrap();
-        })
-        .unwrap();
-    });
-    let steps = [
-        "new 1 number=0 here",
-        "enter 1", // main
-        "new 2 number=1 here",
-        "record 2 name=\"worker\"",
-        "exit 1",
-        "enter 2", // to its yield
-        "exit 2",
-        "enter 2",
-        "exit 2",
-        "enter 1", // joins
-        "close 2",
-        "exit 1",
-        "close 1",
-    ];
-    assert_eq!(*log.lines.lock().unwrap(), steps);
 }

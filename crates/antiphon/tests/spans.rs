@@ -29,7 +29,7 @@ impl Visit for Text<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         if field.name() != "spawned_at" {
             *self.0 += &format!(" {}={value:?}", field.name());
-        } else if format!("{value:?}").contains("ecosystem.rs") {
+        } else if format!("{value:?}").contains("spans.rs") {
             *self.0 += " here";
         }
     }

@@ -263,8 +263,6 @@ def resolve_options(
 def _mode(value: object, source: str) -> OnBlock:
     for mode in MODES:
         if value == mode:
-            if mode == "handoff":
-                raise ValueError(f"{source}='handoff' is not available yet")
             return mode
     raise ValueError(f"{source} must be one of {', '.join(MODES)}, not {value!r}")
 

@@ -10,6 +10,7 @@ Source: fork(2), epoll(7) "Questions and answers" 6.
 import os
 from weakref import WeakSet
 
+from antiphon import _antiphon
 from antiphon._antiphon import LoopBase
 
 __all__ = ["register"]
@@ -24,6 +25,7 @@ def register(loop: LoopBase) -> None:
 
 def _mark_all_forked() -> None:
     """Marks the loops of the parent; runs in the child, which has a single thread."""
+    _antiphon._hand_off_after_fork()
     for loop in list(_live):
         loop._mark_forked()
     _live.clear()

@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from antiphon import debug, forking, reports, watchdog
+from antiphon import debug, forking, reports, spares, watchdog
 from antiphon.asyncgens import AsyncGens
 from antiphon.blocking import resolve_options
 from antiphon.datagram import Datagrams
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 # Native code calls these by name when something fails. They are imported before: a process that is
 # out of descriptors cannot open their files.
-_CALLED_BY_NAME = (debug, reports, watchdog)
+_CALLED_BY_NAME = (debug, reports, spares, watchdog)
 
 
 class Loop(
@@ -79,7 +79,11 @@ class Loop(
         if coroutines._is_debug_mode():  # type: ignore[attr-defined]  # -X dev, PYTHONASYNCIODEBUG
             self.set_debug(True)
         forking.register(self)
-        self._begin_watch(*options)
+        try:
+            self._begin_watch(*options)
+        except BaseException:
+            self._close_native()  # as above
+            raise
 
     def __repr__(self) -> str:
         return (
@@ -154,7 +158,9 @@ class Loop(
     def close(self) -> None:
         """Ends the loop: queued work is dropped, descriptors, threads and signals are let go.
 
-        The default executor is not waited for. A second call does nothing.
+        The default executor is not waited for. Steps that lost the seat and still block are waited for half a
+        second, then reported; those that remain get a `RuntimeError` when their calls return. A second call
+        does nothing.
 
         Raises:
             RuntimeError: the loop is running.
@@ -165,6 +171,8 @@ class Loop(
             return
         if self.get_debug():
             logger.debug("Close %r", self)
+        if self._blocked_steps():
+            spares.await_blocked_steps(self)  # while they are watched: they may block again
         try:
             # Before the pipe goes that the interpreter writes arriving signals to.
             self._remove_all_signal_handlers()

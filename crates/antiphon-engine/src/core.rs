@@ -23,6 +23,9 @@ pub struct Core<W, D> {
     /// sleeps lets the driver write here.
     pub events: Vec<Event>,
     pub(crate) budget: PollBudget,
+    /// How many items of the present turn have yet to run (R1); here and not with whoever runs them, so that another thread
+    /// can go on with the turn.
+    pub(crate) left_of_turn: usize,
 }
 
 impl<W, D: Driver> Core<W, D> {
@@ -39,7 +42,21 @@ impl<W, D: Driver> Core<W, D> {
             inbox,
             events: Vec::new(),
             budget: PollBudget::new(),
+            left_of_turn: 0,
         })
+    }
+
+    /// Puts `works` before everything that is ready, to run in the present turn.
+    pub fn put_first(&mut self, works: Vec<W>) {
+        self.left_of_turn += works.len();
+        self.ready.put_first(works);
+    }
+
+    /// The next item of the present turn.
+    #[inline]
+    pub(crate) fn next_of_turn(&mut self) -> Option<W> {
+        self.left_of_turn = self.left_of_turn.checked_sub(1)?;
+        self.ready.pop()
     }
 
     /// Lets the next turn ask the kernel, whatever the poll budget says; for the start of a run, whose caller may

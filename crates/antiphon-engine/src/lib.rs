@@ -82,4 +82,4 @@ pub use crate::ready::ReadyQueue;
 pub use crate::signals::SignalPipe;
 pub use crate::spawn::{ChildCommand, SignalMask, SpawnStage, Spawned};
 pub use crate::timers::{TimerHeap, TimerKey};
-pub use crate::turn::{Host, run_once};
+pub use crate::turn::{Host, begin_turn, go_on_with_turn, run_once};

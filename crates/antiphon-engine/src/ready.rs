@@ -41,6 +41,13 @@ impl<W> ReadyQueue<W> {
         self.items.pop_front()
     }
 
+    /// Puts `works` before all others, in their order; for items that had their turn before and could not run.
+    pub fn put_first(&mut self, works: Vec<W>) {
+        for work in works.into_iter().rev() {
+            self.items.push_front(work);
+        }
+    }
+
     /// How many items wait.
     #[inline]
     #[must_use]

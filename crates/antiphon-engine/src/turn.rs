@@ -76,6 +76,17 @@ enum Wait {
 /// The driver failed ([`Host::wait`]). The loop is usable, and everything queued is still there.
 #[inline]
 pub fn run_once<H: Host>(host: &mut H) -> io::Result<()> {
+    begin_turn(host)?;
+    go_on_with_turn(host);
+    Ok(())
+}
+
+/// The first four phases of a turn: everything but the items, for a host that may hand a turn on to another thread.
+///
+/// # Errors
+/// As [`run_once`].
+#[inline]
+pub fn begin_turn<H: Host>(host: &mut H) -> io::Result<()> {
     let wait = choose_wait(host);
     if !matches!(wait, Wait::Skip) {
         wait_for_events(host, &wait)?;
@@ -85,7 +96,10 @@ pub fn run_once<H: Host>(host: &mut H) -> io::Result<()> {
     if timers_armed {
         collect_due_timers(host);
     }
-    run_present_items(host);
+    host.core(|core| {
+        core.budget.spend(core.ready.len());
+        core.left_of_turn = core.ready.len();
+    });
     Ok(())
 }
 
@@ -163,16 +177,12 @@ fn collect_due_timers<H: Host>(host: &mut H) {
     });
 }
 
-/// Phase 5: the items that are there now, and none that they add (invariant R1).
+/// Phase 5: the items that were there when it began, and none that they add (invariant R1); what is left of them, if the
+/// turn has begun to run them.
 #[inline]
-fn run_present_items<H: Host>(host: &mut H) {
-    let present = host.core(|core| {
-        core.budget.spend(core.ready.len());
-        core.ready.len()
-    });
-    for _ in 0..present {
-        // An item may have emptied the queue, for instance by closing the loop.
-        let Some(work) = host.core(|core| core.ready.pop()) else { break };
+pub fn go_on_with_turn<H: Host>(host: &mut H) {
+    // An item may have emptied the queue, for instance by closing the loop.
+    while let Some(work) = host.core(|core| core.next_of_turn()) {
         host.run(work);
         if host.interrupted() {
             break;

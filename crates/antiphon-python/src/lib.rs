@@ -13,6 +13,7 @@
 //! | [`context`] | the contexts of callbacks, invariant X1 |
 //! | [`coroutine`] | native coroutine objects, invariant N1 |
 //! | [`group`] | `gather`, `wait`, `wait_for`, `as_completed`, `shield`, `timeout`, `TaskGroup` |
+//! | [`hand_off`] | a blocked step loses the seat and gets it back, invariants P1–P3 |
 //! | [`handle`] | `Handle`, `TimerHandle` |
 //! | [`datagram`] | datagram transports |
 //! | [`event_loop`] | `LoopBase` |
@@ -41,6 +42,7 @@ mod event_loop;
 mod ffi;
 mod future;
 mod group;
+mod hand_off;
 mod handle;
 mod io_table;
 mod names;
@@ -87,7 +89,8 @@ fn load(module: &Owned) -> ffi::Result<()> {
     group::load(module)?;
     watch::load(module)?;
     streams::load(module)?;
-    sync::load(module)
+    sync::load(module)?;
+    hand_off::load(module)
 }
 
 /// `antiphon._antiphon`: no GIL needed, all state is behind the seat or cells of its own.

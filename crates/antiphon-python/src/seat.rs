@@ -16,6 +16,8 @@ use crate::words::{AtomicUsize, Ordering, UnsafeCell, spin_loop, this_thread};
 const FREE: usize = 0;
 /// The bit beside the holder's number (numbers are even) of a seat that is not taken for a run.
 const FOR_ONE_ACCESS: usize = 1;
+/// No thread's number.
+const RESERVED: usize = usize::MAX & !FOR_ONE_ACCESS;
 
 /// A value that belongs to whoever holds the seat (S1).
 pub struct Seat<T> {
@@ -73,6 +75,16 @@ impl<T> Seat<T> {
     pub fn give_back(&self) {
         debug_assert!(self.is_mine());
         self.holder.store(FREE, Ordering::Release);
+    }
+
+    /// Makes another thread the holder, for a holder that does without or one that the seat is taken from.
+    pub fn hand_to(&self, thread: usize) {
+        self.holder.store(thread, Ordering::Release);
+    }
+
+    /// Keeps the seat for a thread that is yet to come: nobody has it, and nobody may take it.
+    pub fn reserve(&self) {
+        self.holder.store(RESERVED, Ordering::Release);
     }
 
     /// Forgets the holder: after a fork the child's copy of the word names a thread that does not exist.

@@ -146,7 +146,7 @@ impl Sampler {
             self.tell_end(now);
             (self.seen, self.since) = (reading, now);
             (self.before, self.told) = (None, Told::Nothing);
-            return Some(self.watched.tick());
+            return Some(self.next_look(now));
         }
         if reading.is_idle() {
             return None;
@@ -159,8 +159,15 @@ impl Sampler {
         }
         Some(match self.told {
             Told::Until(at) => at.saturating_duration_since(now).clamp(SHORTEST_TICK, self.watched.tick()),
-            Told::Nothing | Told::Once => self.watched.tick(),
+            Told::Nothing => self.next_look(now),
+            Told::Once => self.watched.tick(),
         })
+    }
+
+    /// When a step that is not overdue may be: not later than its budget is used up.
+    fn next_look(&self, now: Instant) -> Duration {
+        let left = self.watched.block_after.saturating_sub(self.spent(now));
+        left.clamp(SHORTEST_TICK, self.watched.tick())
     }
 
     /// Lets the loop wake the watchdog, if it rests as it did at the last look.

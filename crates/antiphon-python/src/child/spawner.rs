@@ -184,7 +184,7 @@ impl Spawner {
 /// Makes the spawner of a loop.
 pub fn make(owner: &Instance<EventLoop>) -> Result {
     owner.check_open()?;
-    let inbox = owner.seat().with(|core| Arc::clone(&core.engine.inbox));
+    let inbox = owner.with_core(|core| Arc::clone(&core.engine.inbox));
     let inbox =
         inbox.ok_or_else(|| runtime_error("Children can be started on the loop's own thread only"))?;
     let options = |name: &str, thread_limit, keep_alive| PoolOptions {

@@ -131,7 +131,7 @@ fn get_extra_info(this: &Instance<Datagram>, args: Args<'_>) -> Result {
 fn repr(this: &Instance<Datagram>) -> Result {
     let fd = this.watched();
     let watched = |direction| {
-        let found = this.owner_loop().seat().with(|core| core.io.is_watched(fd, direction));
+        let found = this.owner_loop().with_core(|core| core.io.is_watched(fd, direction));
         Owned::bool(this.is_registered() && found.unwrap_or(false))
     };
     let queued = Owned::int(this.outbound.with(|outbound| outbound.len_bytes()) as i64)?;
@@ -166,7 +166,7 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     }
     let pending = raise::take();
     reports::tell("antiphon.reports", "unclosed_transport", &this.owned());
-    if this.owner_loop().seat().with(|_| ()).is_some() {
+    if this.owner_loop().with_core(|_| ()).is_some() {
         this.release();
         this.close_socket();
     } else {

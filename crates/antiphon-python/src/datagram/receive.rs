@@ -34,9 +34,9 @@ impl Instance<Datagram> {
         }
         let owner = self.owner_loop();
         // The batch leaves the core meanwhile: delivering runs Python code.
-        let mut batch = owner.seat().with(|core| core.datagrams.take()).flatten().unwrap_or_default();
+        let mut batch = owner.with_core(|core| core.datagrams.take()).flatten().unwrap_or_default();
         let outcome = self.delivering(|| self.receive_batch(&mut batch));
-        drop(owner.seat().with(|core| core.datagrams.replace(batch)));
+        drop(owner.with_core(|core| core.datagrams.replace(batch)));
         outcome
     }
 

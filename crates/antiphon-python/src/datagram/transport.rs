@@ -290,7 +290,7 @@ impl Instance<Datagram> {
     pub fn is_registered(&self) -> bool {
         let fd = self.watched();
         // While another thread drives the loop the table is its, and true is as good an answer as it gets.
-        fd >= 0 && self.owner_loop().seat().with(|core| core.io.belongs(fd, self.as_ptr())).unwrap_or(true)
+        fd >= 0 && self.owner_loop().with_core(|core| core.io.belongs(fd, self.as_ptr())).unwrap_or(true)
     }
 
     /// Reports a protocol method that raised and has no caller to tell, as asyncio does for its callbacks.
@@ -374,7 +374,7 @@ impl Instance<Datagram> {
     pub fn release(&self) {
         if self.is_registered() {
             let fd = self.watched();
-            let released = self.owner_loop().seat().with(|core| core.io.release(&mut core.engine.driver, fd));
+            let released = self.owner_loop().with_core(|core| core.io.release(&mut core.engine.driver, fd));
             if let Some((waiters, number_lost)) = released {
                 set(&self.flags.number_lost, number_lost);
                 drop(waiters);

@@ -26,6 +26,7 @@ use crate::datagram::batch::Batch;
 use crate::driver::{self, LoopClock, LoopDriver};
 use crate::ffi::raise::{os_error, runtime_error, type_error};
 use crate::ffi::{Args, GilCell, HeapType, Instance, Owned, Payload, Result, call};
+use crate::hand_off::HandOff;
 use crate::handle::FreeHandles;
 use crate::handle::finished::RunningThreadsafe;
 use crate::io_table::IoTable;
@@ -95,6 +96,8 @@ pub struct EventLoop {
     signal_pipe: GilCell<Option<SignalPipe>>,
     /// Set once, before the first run, unless `on_block` is "ignore".
     watch: OnceLock<Watch>,
+    /// With `on_block="handoff"`.
+    hand_off: OnceLock<Box<HandOff>>,
 }
 
 static LOOP: OnceLock<usize> = OnceLock::new();
@@ -141,6 +144,7 @@ impl EventLoop {
             shown_place: AtomicUsize::new(0),
             signal_pipe: GilCell::new(None),
             watch: OnceLock::new(),
+            hand_off: OnceLock::new(),
         })
     }
 
@@ -148,6 +152,24 @@ impl EventLoop {
     #[inline(always)]
     pub fn seat(&self) -> &Seat<Core> {
         &self.seat
+    }
+
+    /// What takes the seat from steps that block, if that is asked for.
+    #[inline(always)]
+    pub fn hand_off(&self) -> Option<&HandOff> {
+        self.hand_off.get().map(Box::as_ref)
+    }
+
+    /// Switches the hand-off on, for good, before the loop runs.
+    ///
+    /// # Errors
+    /// As [`HandOff::new`].
+    pub fn begin_hand_off(&self) -> Result<&HandOff> {
+        if let Some(hand_off) = self.hand_off() {
+            return Ok(hand_off);
+        }
+        let made = Box::new(HandOff::new()?);
+        Ok(self.hand_off.get_or_init(|| made))
     }
 
     /// The present instant of the loop's own clock, whatever a subclass has made of `time()`.
@@ -254,12 +276,26 @@ impl EventLoop {
     /// # Errors
     /// In debug mode, `RuntimeError` on a thread other than the running loop's.
     pub fn check_thread(&self) -> Result<()> {
-        if self.is_running() && !self.seat.is_mine() {
+        if self.is_running() && !self.seat.is_mine() && !self.hand_off().is_some_and(HandOff::is_blocked_here)
+        {
             return Err(runtime_error(
                 "Non-thread-safe operation invoked on an event loop other than the current one",
             ));
         }
         Ok(())
+    }
+
+    /// Short access to the core, as by [`Seat::with`]. A thread that is inside a blocked step takes the seat back first: code
+    /// that the fence does not stop may come here.
+    #[inline(always)]
+    pub fn with_core<R>(&self, f: impl FnOnce(&mut Core) -> R) -> Option<R> {
+        if self.seat.is_mine() {
+            return Some(self.seat.enter(f));
+        }
+        if let Some(hand_off) = self.hand_off() {
+            hand_off.regain();
+        }
+        self.seat.with(f)
     }
 
     /// Adds work to the ready queue, from whatever thread; wakes a sleeping loop that another thread drives.
@@ -309,6 +345,9 @@ fn close_native(this: &Instance<EventLoop>) -> Result {
         return Ok(Owned::none());
     }
     this.inbox.close();
+    if let Some(hand_off) = this.hand_off() {
+        hand_off.close();
+    }
     let dropped = this.seat.with(|core| {
         let mut work = core.engine.ready.take_all();
         work.extend(core.engine.timers.take_all());
@@ -334,6 +373,25 @@ fn close_native(this: &Instance<EventLoop>) -> Result {
         closed.map_err(|error| os_error(&error))?;
     }
     Ok(Owned::none())
+}
+
+/// Switches the hand-off on, for good.
+fn enable_hand_off(this: &Instance<EventLoop>) -> Result {
+    this.check_open()?;
+    if this.is_running() {
+        return Err(runtime_error("on_block is set before the loop runs"));
+    }
+    this.begin_hand_off().map(|_| Owned::none())
+}
+
+/// How many steps have lost the seat and not got it back.
+fn blocked_steps(this: &Instance<EventLoop>) -> Result {
+    Owned::int(this.hand_off().map_or(0, HandOff::blocked_count) as i64)
+}
+
+/// Takes the seat from the step that runs now, if it is blocked; for tests.
+fn summon_spare(this: &Instance<EventLoop>) -> Result {
+    Ok(Owned::bool(this.hand_off().is_some_and(|hand_off| hand_off.bell().ring(None))))
 }
 
 fn mark_forked(this: &Instance<EventLoop>) -> Result {
@@ -485,6 +543,21 @@ pub fn load(module: &Owned) -> Result<()> {
                 c"_close_native",
                 method_noargs!(close_native),
                 c"Release descriptors and queued work.",
+            )
+            .method_noargs(
+                c"_enable_hand_off",
+                method_noargs!(enable_hand_off),
+                c"Let steps that block lose the seat, for good.",
+            )
+            .method_noargs(
+                c"_blocked_steps",
+                method_noargs!(blocked_steps),
+                c"How many steps have lost the seat and not got it back.",
+            )
+            .method_noargs(
+                c"_summon_spare",
+                method_noargs!(summon_spare),
+                c"Have a spare take the seat from the present step if it is blocked; whether there was a step and a spare.",
             )
             .method_noargs(
                 c"_mark_forked",

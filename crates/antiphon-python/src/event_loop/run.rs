@@ -1,21 +1,27 @@
 //! The running loop: the engine's five phases, with Python's side of each.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use antiphon_engine::{Clock, Driver, Event, Host, Instant, Monotonic, run_once};
+use antiphon_engine::{
+    Clock, Driver, Event, Host, Instant, Monotonic, begin_turn, go_on_with_turn, run_once,
+};
 use pyo3::ffi;
 
 use super::{Core, EventLoop, schedule};
 use crate::driver::LoopDriver;
 use crate::ffi::raise::{os_error, runtime_error};
 use crate::ffi::{HeapType, Instance, Owned, Raised, Result, call, detached, raise};
+use crate::hand_off::HandOff;
+use crate::hand_off::claim::{Boundary, Grant};
+use crate::hand_off::signal::Signal;
 use crate::handle::{self, FreeHandles, of_work};
-use crate::method_noargs;
 use crate::names::{import, names};
 use crate::task::{current, step};
 use crate::watch::Watch;
 use crate::work::{Kind, Work};
+use crate::{method_noargs, method_one};
 
 /// One run of the loop, from the moment its thread took the seat.
 struct Turns<'a> {
@@ -24,6 +30,7 @@ struct Turns<'a> {
     watch: Option<&'a Watch>,
     /// What must leave the loop: `KeyboardInterrupt`, `SystemExit`, a failing clock.
     failure: Option<Owned>,
+    hand_off: Option<&'a HandOff>,
 }
 
 impl Turns<'_> {
@@ -208,6 +215,16 @@ impl Host for Turns<'_> {
     #[inline(always)]
     fn run(&mut self, work: Work) {
         let kind = work.kind();
+        let work = match self.hand_off {
+            None => work,
+            Some(hand_off) => {
+                let deferred = if hand_off.is_anybody_out() { hand_off.defer(work) } else { Some(work) };
+                let Some(work) = deferred else { return };
+                // A reader that blocked would be ready again and again meanwhile; what transports call is theirs to order.
+                hand_off.allow(matches!(kind, Kind::Step | Kind::Handle));
+                work
+            }
+        };
         if kind == Kind::Step {
             return self.step(work);
         }
@@ -219,7 +236,9 @@ impl Host for Turns<'_> {
 
     #[inline(always)]
     fn interrupted(&self) -> bool {
-        self.failure.is_some() || self.this.is_forked()
+        self.failure.is_some()
+            || self.this.is_forked()
+            || self.hand_off.is_some_and(|hand_off| hand_off.is_wanted() || !self.this.seat.is_mine())
     }
 }
 
@@ -331,8 +350,12 @@ impl Drop for Run<'_> {
 /// Runs turns until `stop()`.
 fn run_native(this: &Instance<EventLoop>) -> Result {
     let _run = Run::begin(this)?;
-    let mut turns = Turns { this, watch: this.watch_for_blocking(), failure: None };
+    let mut turns =
+        Turns { this, watch: this.watch_for_blocking(), failure: None, hand_off: this.hand_off() };
     this.seat.enter(|core| core.engine.force_poll());
+    if let Some(hand_off) = turns.hand_off {
+        return run_with_hand_off(&mut turns, hand_off);
+    }
     loop {
         if let Some(watch) = turns.watch {
             watch.begin_turn();
@@ -350,11 +373,140 @@ fn run_native(this: &Instance<EventLoop>) -> Result {
     }
 }
 
+/// Why a thread no longer drives the loop.
+enum Left {
+    /// `stop()` was called, and the turn is over.
+    Stopped,
+    /// Something must leave the loop.
+    Failed(Owned),
+    /// This is the child of a fork.
+    Forked,
+    /// Another thread has the seat, or the loop was closed: nothing of it may be touched.
+    Seat,
+}
+
+/// Drives the loop, with what was left of a turn first. `main`: how the thread that began the run is told of the seat when it
+/// has passed it on; others have done their part then.
+fn drive(turns: &mut Turns<'_>, hand_off: &HandOff, main: Option<&Arc<Signal<Grant>>>) -> Left {
+    let this = turns.this;
+    loop {
+        if hand_off.is_wanted() {
+            if hand_off.at_boundary(this, main) == Boundary::Gone {
+                return Left::Seat;
+            }
+            if let Some(failure) = hand_off.take_failure() {
+                return Left::Failed(failure);
+            }
+        }
+        go_on_with_turn(turns);
+        if !this.seat.is_mine() {
+            return Left::Seat;
+        }
+        if let Some(failure) = turns.failure.take() {
+            return Left::Failed(failure);
+        }
+        if this.is_forked() {
+            return Left::Forked;
+        }
+        if hand_off.is_wanted() {
+            continue;
+        }
+        if this.stopping.load(Ordering::Acquire) {
+            return Left::Stopped;
+        }
+        if let Some(watch) = turns.watch {
+            watch.begin_turn();
+        }
+        if let Err(error) = begin_turn(turns) {
+            turns.fail(os_error(&error));
+        }
+    }
+}
+
+/// [`run_native`] where steps may lose the seat: this thread drives, and takes the seat back from those that relieve it.
+fn run_with_hand_off(turns: &mut Turns<'_>, hand_off: &HandOff) -> Result {
+    let this = turns.this;
+    hand_off.begin_run(this)?;
+    let signal = Arc::new(Signal::new());
+    // At least one turn, even if `stop()` was called before.
+    let left = match begin_turn(turns) {
+        Ok(()) => drive(turns, hand_off, Some(&signal)),
+        Err(error) => {
+            os_error(&error);
+            Left::Failed(raise::take().unwrap_or_else(Owned::none))
+        }
+    };
+    hand_off.end_run();
+    match left {
+        Left::Stopped | Left::Seat => Ok(Owned::none()),
+        Left::Failed(failure) => Err(raise::restore(failure)),
+        Left::Forked => this.check_open().map(|()| Owned::none()),
+    }
+}
+
+/// How often the end of blocked steps is looked for while a loop is being closed.
+const CLOSING_TICK: Duration = Duration::from_millis(2);
+
+/// Lets steps that have lost the seat come to their ends, for so many seconds at most; runs nothing else of the loop. How many
+/// are left.
+fn await_blocked_steps(this: &Instance<EventLoop>, seconds: &Owned) -> Result {
+    let limit = schedule::seconds(seconds)?;
+    let Some(hand_off) = this.hand_off() else {
+        return Owned::int(0);
+    };
+    let _run = Run::begin(this)?;
+    hand_off.begin_run(this)?;
+    let signal = Arc::new(Signal::new());
+    let end = Monotonic.now().as_ns() as f64 + limit * 1e9;
+    while hand_off.blocked_count() > 0 && (Monotonic.now().as_ns() as f64) < end {
+        if hand_off.is_wanted() {
+            hand_off.at_boundary(this, Some(&signal));
+            if let Some(failure) = hand_off.take_failure() {
+                hand_off.end_run();
+                return Err(raise::restore(failure));
+            }
+        }
+        detached(|| std::thread::sleep(CLOSING_TICK));
+    }
+    hand_off.end_run();
+    Owned::int(hand_off.blocked_count() as i64)
+}
+
+/// Drives the loop on a spare, which has taken the seat, until somebody else gets it.
+pub fn drive_on_spare(this: &Instance<EventLoop>, hand_off: &HandOff) {
+    let mut turns = Turns { this, watch: this.watch_for_blocking(), failure: None, hand_off: Some(hand_off) };
+    let left = match adopt(this) {
+        Ok(()) => drive(&mut turns, hand_off, None),
+        Err(Raised) => Left::Failed(raise::take().unwrap_or_else(Owned::none)),
+    };
+    match left {
+        Left::Seat => {}
+        Left::Stopped | Left::Forked => hand_off.end_of_run_on_spare(this, None),
+        Left::Failed(failure) => hand_off.end_of_run_on_spare(this, Some(failure)),
+    }
+    let gone = set_running_loop(&Owned::none()).and_then(|_| call(&import("antiphon.spares", "leave")?, []));
+    if gone.is_err() {
+        raise::write_unraisable(Some(&this.owned()));
+    }
+}
+
+/// Makes this thread one that runs the loop, as far as the interpreter is concerned.
+fn adopt(this: &Instance<EventLoop>) -> Result<()> {
+    set_running_loop(&this.owned())?;
+    call(&import("antiphon.spares", "adopt")?, [&this.owned()])?;
+    crate::hand_off::spare::keep_one_warm()
+}
+
 /// Adds this file's methods to the type.
 pub fn add_methods(kind: HeapType) -> HeapType {
     kind.method_noargs(
         c"_run_native",
         method_noargs!(run_native),
         c"Run turns until stop(); what belongs to the thread (asyncgen hooks) is the caller's.",
+    )
+    .method_one(
+        c"_await_blocked_steps",
+        method_one!(await_blocked_steps),
+        c"Let steps that have lost the seat end, for so many seconds at most; how many are left.",
     )
 }

@@ -62,7 +62,7 @@ impl Instance<EventLoop> {
     /// # Errors
     /// `RuntimeError` when the descriptor belongs to a transport that still uses it.
     pub fn check_no_transport(&self, fd: RawFd) -> Result<()> {
-        let Some(transport) = self.seat.with(|core| core.io.transport(fd)).flatten() else {
+        let Some(transport) = self.with_core(|core| core.io.transport(fd)).flatten() else {
             return Ok(());
         };
         if crate::transport::identity::evict_if_lost(self, fd) {
@@ -87,7 +87,7 @@ impl Instance<EventLoop> {
     /// Lets `work` wait for `fd`.
     pub fn watch(&self, fd: RawFd, direction: Direction, mode: Mode, work: Work) -> Result<()> {
         let mut work = Some(work);
-        let outcome = self.seat.with(|core| {
+        let outcome = self.with_core(|core| {
             work.take().map(|work| core.io.watch(&mut core.engine.driver, fd, direction, mode, work))
         });
         drop(work);
@@ -108,7 +108,7 @@ impl Instance<EventLoop> {
 
     /// Takes back who waits for `fd`; false when nobody did.
     pub fn unwatch(&self, fd: RawFd, direction: Direction) -> bool {
-        let answer = self.seat.with(|core| core.io.unwatch(&mut core.engine.driver, fd, direction));
+        let answer = self.with_core(|core| core.io.unwatch(&mut core.engine.driver, fd, direction));
         let Some((taken, lost)) = answer else {
             return false;
         };

@@ -19,6 +19,7 @@ pub mod cell;
 pub mod derived;
 #[cfg(not(Py_3_14))]
 pub mod dict_entry;
+pub mod frames;
 pub mod function;
 pub mod heap_type;
 pub mod instance;

@@ -32,6 +32,10 @@ impl FutureObject {
                     owner.push(Work::new(Kind::Step, task));
                     return Ok(());
                 }
+                if owner.hand_off().is_some() {
+                    // One that blocks must not keep the others waiting.
+                    return self.schedule_each();
+                }
                 owner.push(Work::new(Kind::Advance, self.owned()));
                 Ok(())
             }

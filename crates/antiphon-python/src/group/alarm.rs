@@ -117,9 +117,9 @@ impl Alarm {
     #[inline]
     fn arm(&self, native: &Instance<EventLoop>, target: &Owned, seconds: f64) {
         let mut work = Some(Work::new(Kind::Advance, target.clone()));
-        let key = native
-            .seat()
-            .with(|core| work.take().map(|work| core.engine.timers.push(schedule::instant(seconds), work)));
+        let key = native.with_core(|core| {
+            work.take().map(|work| core.engine.timers.push(schedule::instant(seconds), work))
+        });
         if let Some(key) = key.flatten() {
             self.state.replace(State::Armed(key));
         }
@@ -150,7 +150,7 @@ impl Alarm {
             State::Unset => Ok(()),
             State::Armed(key) => {
                 let cancelled = owner::native(owner)
-                    .and_then(|native| native.seat().with(|core| core.engine.timers.cancel(key)));
+                    .and_then(|native| native.with_core(|core| core.engine.timers.cancel(key)));
                 match cancelled {
                     Some(Some(work)) => drop(work),
                     _ => self.stale.with(|stale| *stale += 1),

@@ -7,7 +7,9 @@ use std::ptr;
 use pyo3::ffi;
 
 use crate::context::CallContext;
-use crate::ffi::{Args, Owned, Raised, Result};
+use crate::event_loop::EventLoop;
+use crate::ffi::{Args, Instance, Owned, Raised, Result};
+use crate::hand_off::window;
 use crate::names::names;
 
 /// Arguments that fit into the handle itself.
@@ -57,6 +59,15 @@ impl Call {
     #[inline(always)]
     fn filled(&self) -> &[Owned] {
         filled_places(&self.arguments, self.count)
+    }
+
+    /// [`Self::run`] that may lose the seat of its loop meanwhile.
+    #[inline(always)]
+    pub(super) fn run_in_window(&mut self, owner: Option<&Instance<EventLoop>>) -> Result<()> {
+        let window = window::open(owner);
+        let outcome = self.run();
+        window::close(window);
+        outcome
     }
 
     /// Calls the callback in its context. `Ok` also where there is none (cancelled).

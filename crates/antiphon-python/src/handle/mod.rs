@@ -244,6 +244,11 @@ impl Instance<Handle> {
         &self.call
     }
 
+    /// The context of its call, which the collector sees from here on.
+    pub fn context(&self) -> Option<Owned> {
+        self.call.with(|call| call.context.as_mut().map(CallContext::shown_object))
+    }
+
     /// The loop it belongs to, borrowed; null while the handle rests.
     pub fn owner(&self) -> *mut ffi::PyObject {
         self.owner.load(Ordering::Relaxed)
@@ -318,7 +323,7 @@ impl Instance<Handle> {
             return self.run_threadsafe();
         }
         let mut call = self.call.take();
-        match call.run() {
+        match call.run_in_window(self.owner_loop()) {
             Ok(()) => Ok(()),
             Err(Raised) => self.report(call),
         }
@@ -446,10 +451,7 @@ fn when(this: &Instance<Handle>) -> Result {
 }
 
 fn get_context(this: &Instance<Handle>) -> Result {
-    Ok(this
-        .call
-        .with(|call| call.context.as_mut().map(CallContext::shown_object))
-        .unwrap_or_else(Owned::none))
+    Ok(this.context().unwrap_or_else(Owned::none))
 }
 
 fn get_callback(this: &Instance<Handle>) -> Result {

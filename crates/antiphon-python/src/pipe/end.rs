@@ -235,7 +235,7 @@ impl<T: PipeTransport> Instance<T> {
     /// Lets them reach it no more. What waits in that direction may be another transport over the same descriptor.
     pub fn unwatch_pipe(&self, direction: Direction) {
         let (fd, owner, this) = (self.pipe_fd(), self.pipe_owner(), self.as_ptr());
-        let mine = || owner.seat().with(|core| core.io.waits(fd, direction, this)).unwrap_or(false);
+        let mine = || owner.with_core(|core| core.io.waits(fd, direction, this)).unwrap_or(false);
         if fd >= 0 && mine() {
             owner.unwatch(fd, direction);
         }
@@ -351,8 +351,7 @@ impl<T: PipeTransport> Instance<T> {
     /// `repr`; `queued_bytes` for ends that write.
     pub fn pipe_repr(&self, direction: Direction, queued_bytes: Option<usize>) -> Result {
         let (fd, owner, this) = (self.pipe_fd(), self.pipe_owner(), self.as_ptr());
-        let polling =
-            fd >= 0 && owner.seat().with(|core| core.io.waits(fd, direction, this)).unwrap_or(false);
+        let polling = fd >= 0 && owner.with_core(|core| core.io.waits(fd, direction, this)).unwrap_or(false);
         let queued = match queued_bytes {
             Some(bytes) => Owned::int(bytes as i64)?,
             None => Owned::none(),

@@ -234,7 +234,7 @@ impl Instance<SocketOperation> {
             return;
         };
         let direction = self.method.direction();
-        let taken = self.owner().seat().with(|core| {
+        let taken = self.owner().with_core(|core| {
             let ours = core.io.waits(fd, direction, self.as_ptr());
             ours.then(|| core.io.unwatch(&mut core.engine.driver, fd, direction))
         });

@@ -30,7 +30,7 @@ pub fn limit(socket: &Socket, asked: isize, method: &str) -> Result<usize> {
 /// Lends `f` the loop's buffer, or a new one where that is too small or in use.
 #[inline]
 fn with_buffer<R>(owner: &Instance<EventLoop>, size: usize, f: impl FnOnce(*mut u8) -> R) -> R {
-    let mut buffer = owner.seat().with(|core| std::mem::take(&mut core.read_buffer)).unwrap_or_default();
+    let mut buffer = owner.with_core(|core| std::mem::take(&mut core.read_buffer)).unwrap_or_default();
     if buffer.capacity() < size {
         buffer = Vec::with_capacity(size.max(BUFFER_BYTES));
     }
@@ -38,7 +38,7 @@ fn with_buffer<R>(owner: &Instance<EventLoop>, size: usize, f: impl FnOnce(*mut 
     if size <= BUFFER_BYTES {
         let mut buffer = Some(buffer);
         // Another thread may have the seat by now: then the buffer is dropped here.
-        owner.seat().with(|core| core.read_buffer = buffer.take().unwrap_or_default());
+        owner.with_core(|core| core.read_buffer = buffer.take().unwrap_or_default());
     }
     result
 }

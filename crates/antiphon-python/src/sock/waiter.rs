@@ -133,11 +133,11 @@ impl Instance<SocketWaiter> {
         woken
     }
 
-    /// Calls a callback as the loop would: in its context, with failures reported. Debug mode wants to measure it, which
-    /// is done to what comes from the ready queue.
+    /// Calls a callback as the loop would: in its context, with failures reported. Debug mode wants to measure it, and the
+    /// hand-off to take the seat from it, which is done to what comes from the ready queue.
     #[inline]
     fn call(&self, callback: Callback) -> Result<()> {
-        if self.owner().debug() {
+        if self.owner().debug() || self.owner().hand_off().is_some() {
             self.queue(callback);
             return Ok(());
         }

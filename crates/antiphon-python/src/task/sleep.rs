@@ -128,7 +128,7 @@ impl Sleep {
         let due = schedule::instant(owner.now_seconds()? + seconds);
         let mut work = Some(Work::new(Kind::Advance, future.object().clone()));
         let key =
-            owner.seat().with(|core| work.take().map(|work| core.engine.timers.push(due, work))).flatten();
+            owner.with_core(|core| work.take().map(|work| core.engine.timers.push(due, work))).flatten();
         let yielded = future.awaited();
         self.state = State::Sleeping { future, key };
         Ok(Step::Yielded(yielded))
@@ -162,7 +162,7 @@ impl Sleep {
             let owner = future.owner();
             // SAFETY: sleeping futures belong to loops of ours.
             let owner: &Instance<EventLoop> = unsafe { Instance::from_ptr(owner.as_ptr()) };
-            let cancelled = owner.seat().with(|core| core.engine.timers.cancel(key));
+            let cancelled = owner.with_core(|core| core.engine.timers.cancel(key));
             drop(cancelled);
         }
         match pending {

@@ -14,6 +14,7 @@ use crate::event_loop::EventLoop;
 use crate::ffi::raise::{self, Raised};
 use crate::ffi::{Instance, Owned, Result, This, call, call_method, check};
 use crate::future::{FutureRef, outcome::invalid_state};
+use crate::hand_off::window;
 use crate::names::{import, names};
 
 /// What the coroutine gave.
@@ -117,16 +118,22 @@ impl TaskObject {
         };
         let Some(thrown) = thrown else {
             let mut result = ptr::null_mut();
+            let window = window::open(self.as_future().native_owner());
             // SAFETY: F1; living objects; the result is a new reference, null if the coroutine raised.
             return unsafe {
-                match ffi::PyIter_Send(coro.as_ptr(), ffi::Py_None(), &raw mut result) {
+                let sent = ffi::PyIter_Send(coro.as_ptr(), ffi::Py_None(), &raw mut result);
+                window::close(window);
+                match sent {
                     ffi::PySendResult::PYGEN_NEXT => Ok(Given::Yielded(Owned::from_new(result)?)),
                     ffi::PySendResult::PYGEN_RETURN => Ok(Given::Returned(Owned::from_new(result)?)),
                     ffi::PySendResult::PYGEN_ERROR => raised(),
                 }
             };
         };
-        match throw(&coro, &thrown) {
+        let window = window::open(self.as_future().native_owner());
+        let answer = throw(&coro, &thrown);
+        window::close(window);
+        match answer {
             Ok(yielded) => Ok(Given::Yielded(yielded)),
             Err(Raised) => raised(),
         }

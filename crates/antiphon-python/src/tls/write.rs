@@ -196,12 +196,12 @@ impl Instance<Tls> {
     /// Small chunks share a record, by way of the loop's own buffer.
     fn encrypt_joined(&self) -> Outcome<usize> {
         let owner = self.owner();
-        let mut joined = owner.seat().with(|core| std::mem::take(&mut core.read_buffer)).unwrap_or_default();
+        let mut joined = owner.with_core(|core| std::mem::take(&mut core.read_buffer)).unwrap_or_default();
         joined.clear();
         self.queue.with(|queue| queue.join_into(&mut joined, MOST_PLAIN_BYTES));
         let outcome = self.session.write(&joined);
         joined.clear();
-        let _ = owner.seat().with(|core| core.read_buffer = joined);
+        let _ = owner.with_core(|core| core.read_buffer = joined);
         outcome
     }
 

@@ -27,7 +27,7 @@ use crate::sock::socket::Socket;
 /// # Errors
 /// `RuntimeError` on a thread other than the running loop's.
 pub fn adopt(owner: &Instance<EventLoop>, fd: RawFd, transport: &Owned) -> Result<()> {
-    let adopted = owner.seat().with(|core| core.io.adopt(&mut core.engine.driver, fd, transport.as_ptr()));
+    let adopted = owner.with_core(|core| core.io.adopt(&mut core.engine.driver, fd, transport.as_ptr()));
     match adopted {
         Some(Ok(stale)) => {
             evict(stale);
@@ -40,7 +40,7 @@ pub fn adopt(owner: &Instance<EventLoop>, fd: RawFd, transport: &Owned) -> Resul
 
 /// Asks the kernel whether `fd` is still the file that the loop knows under that number; if not, evicts who had it.
 pub fn evict_if_lost(owner: &Instance<EventLoop>, fd: RawFd) -> bool {
-    let stale = owner.seat().with(|core| {
+    let stale = owner.with_core(|core| {
         let driver = &mut core.engine.driver;
         if core.io.is_lost(driver, fd) { core.io.vacate(driver, fd) } else { None }
     });
@@ -96,6 +96,6 @@ impl Instance<Stream> {
     pub fn is_registered(&self) -> bool {
         let fd = self.fd();
         // While another thread drives the loop the table is its, and true is as good an answer as it gets.
-        fd >= 0 && self.owner().seat().with(|core| core.io.belongs(fd, self.as_ptr())).unwrap_or(true)
+        fd >= 0 && self.owner().with_core(|core| core.io.belongs(fd, self.as_ptr())).unwrap_or(true)
     }
 }

@@ -266,11 +266,11 @@ pub fn stop_accepting(this: &Instance<EventLoop>, socket: &Owned) -> Result {
         drop(raise::take());
         return Ok(Owned::none());
     };
-    let usurper = this.seat().with(|core| core.io.transport(fd)).flatten();
+    let usurper = this.with_core(|core| core.io.transport(fd)).flatten();
     if usurper.is_some() || evict_if_lost(this, fd) {
         return call_method(socket, &names().detach, []);
     }
-    let waiting = this.seat().with(|core| core.io.waiting(fd, Direction::Read)).flatten();
+    let waiting = this.with_core(|core| core.io.waiting(fd, Direction::Read)).flatten();
     if let Some(object) = waiting
         && let Some(listener) = Instance::<Listener>::downcast(&object)
     {

@@ -250,7 +250,7 @@ fn repr(this: &Instance<Stream>) -> Result {
     let fd = this.fd();
     let watched = |direction| {
         Owned::bool(
-            fd >= 0 && this.owner().seat().with(|core| core.io.is_watched(fd, direction)).unwrap_or(false),
+            fd >= 0 && this.owner().with_core(|core| core.io.is_watched(fd, direction)).unwrap_or(false),
         )
     };
     let queued = Owned::int(this.queue.with(|queue| queue.len_bytes()) as i64)?;
@@ -286,7 +286,7 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     let pending = raise::take();
     reports::tell("antiphon.reports", "unclosed_transport", &this.owned());
     drop(this.protocol.take());
-    if this.owner().seat().with(|_| ()).is_some() {
+    if this.owner().with_core(|_| ()).is_some() {
         this.release();
         this.close_descriptor();
     } else {

@@ -73,7 +73,7 @@ fn make_stream_transport(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
             return Err(runtime_error("a transport needs a socket and a protocol"));
         };
         let fd = descriptor(&socket)?;
-        if let Some(used_by) = this.seat().with(|core| core.io.transport(fd)).flatten()
+        if let Some(used_by) = this.with_core(|core| core.io.transport(fd)).flatten()
             // One whose socket was closed behind its back has lost the number already (C2).
             && Instance::<Stream>::downcast(&used_by).is_none_or(|stream| stream.descriptor() >= 0)
             && !identity::evict_if_lost(this, fd)

@@ -384,7 +384,7 @@ impl Instance<Stream> {
     pub fn release(&self) {
         if self.is_registered() {
             let fd = self.fd();
-            let released = self.owner().seat().with(|core| core.io.release(&mut core.engine.driver, fd));
+            let released = self.owner().with_core(|core| core.io.release(&mut core.engine.driver, fd));
             if let Some((waiters, number_lost)) = released {
                 set(&self.flags.released, true);
                 set(&self.flags.number_lost, number_lost);

@@ -1,6 +1,7 @@
 //! The loop's methods for `antiphon.watchdog`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use antiphon_engine::watch::Watched;
@@ -27,6 +28,7 @@ fn watch(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     let on_block = match integer(&on_block)? {
         1 => OnBlock::Report,
         2 => OnBlock::Raise,
+        3 => OnBlock::HandOff,
         other => return Err(value_error(&format!("there is no way {other} to treat blocking steps"))),
     };
     let block_after = Duration::try_from_secs_f64(seconds(&block_after)?)
@@ -34,9 +36,15 @@ fn watch(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     if this.is_running() {
         return Err(runtime_error("a running loop cannot begin to be watched"));
     }
+    let bell = match on_block {
+        OnBlock::HandOff => Some(Arc::clone(this.begin_hand_off()?.bell())),
+        OnBlock::Report | OnBlock::Raise => None,
+    };
     let (driver, key) = (Arc::new(Driver::default()), integer(&key)? as u64);
-    let hook = Box::new(Reporter { key, driver: Arc::clone(&driver), findings });
-    let watched = Arc::new(Watched::new(block_after, false, hook));
+    let turn_budget = bell.is_some();
+    let hook =
+        Box::new(Reporter { key, driver: Arc::clone(&driver), findings, bell, told: AtomicU64::new(0) });
+    let watched = Arc::new(Watched::new(block_after, turn_budget, hook));
     let watch = Watch { watched: Arc::clone(&watched), watchdog, driver, on_block, key };
     watch.watchdog.watch(watched);
     let refused = this.set_watch(watch);
@@ -67,7 +75,7 @@ pub fn add_methods(kind: HeapType) -> HeapType {
     kind.method(
         c"_watch",
         method!(c"_watch", watch),
-        c"_watch(watchdog, key, on_block, block_after): let steps be watched; on_block: 1 report, 2 raise.",
+        c"_watch(watchdog, key, on_block, block_after): let steps be watched; on_block: 1 report, 2 raise, 3 hand off.",
     )
     .method_noargs(c"_unwatch", method_noargs!(unwatch), c"Let them be watched no more.")
     .method_noargs(

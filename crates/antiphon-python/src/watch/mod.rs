@@ -40,6 +40,8 @@ pub enum OnBlock {
     Report,
     /// Its task fails.
     Raise,
+    /// Another thread goes on with the loop ([`crate::hand_off`]).
+    HandOff,
 }
 
 /// The thread that drives a loop, as others know it.
@@ -108,6 +110,11 @@ impl Watch {
     #[inline(always)]
     pub fn begin_task(&self) {
         self.watched.word.begin(StepKind::Task);
+    }
+
+    /// A step that was without the seat goes on.
+    pub fn begin_again(&self, in_task: bool) {
+        self.watched.word.begin(if in_task { StepKind::Task } else { StepKind::Callback });
     }
 
     /// The part of a task's step that is the user's has ended. The step's number if it was overdue.

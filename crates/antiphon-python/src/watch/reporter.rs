@@ -1,16 +1,17 @@
 //! What the watchdog finds, on its way to the Python thread that reports it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use antiphon_engine::watch::{
-    EndedStep, Interpreter, OnOverdue, OverdueStep, Stall, StepKind, Then, ThreadSample,
+    EndedStep, Interpreter, OnOverdue, OverdueStep, Stall, StepKind, Then, ThreadSample, ThreadState,
 };
 
 use super::Driver;
 use super::interpreter::holder;
+use crate::hand_off::bell::Bell;
 use crate::words::this_thread;
 
 /// The shortest time between the two looks that a kind of stall is told from.
@@ -114,6 +115,10 @@ pub struct Reporter {
     pub driver: Arc<Driver>,
     /// Where findings go.
     pub findings: Arc<Findings>,
+    /// What is rung when a step seems to be blocked, with `on_block="handoff"`.
+    pub bell: Option<Arc<Bell>>,
+    /// The step that was last reported in that mode.
+    pub told: AtomicU64,
 }
 
 impl Reporter {
@@ -134,12 +139,29 @@ impl Reporter {
 
 impl OnOverdue for Reporter {
     fn on_overdue(&self, step: &OverdueStep<'_>) -> Then {
+        if let Some(bell) = &self.bell {
+            return self.relieve(bell, step);
+        }
         let (Some(before), Some(seen)) = (step.before, step.now) else {
             return Then::AgainIn(SHORTEST_WINDOW);
         };
         let Some(stall) = self.stall(&before, &seen) else {
             return Then::AgainIn(SHORTEST_WINDOW);
         };
+        self.find(step, stall, seen);
+        Then::Done
+    }
+
+    fn on_ended(&self, step: &EndedStep<'_>) {
+        if self.bell.is_some() && self.told.load(Ordering::Relaxed) != step.number {
+            return; // it has lost the seat, and is not over
+        }
+        self.findings.push(Finding::Ended { key: self.key, number: step.number, took: step.took });
+    }
+}
+
+impl Reporter {
+    fn find(&self, step: &OverdueStep<'_>, stall: Stall, seen: ThreadSample) {
         self.findings.push(Finding::Overdue {
             key: self.key,
             number: step.number,
@@ -150,11 +172,27 @@ impl OnOverdue for Reporter {
             thread: step.watched.thread(),
             seen,
         });
-        Then::Done
     }
 
-    fn on_ended(&self, step: &EndedStep<'_>) {
-        self.findings.push(Finding::Ended { key: self.key, number: step.number, took: step.took });
+    /// With `on_block="handoff"`: a step that sleeps is relieved, by a spare who makes sure that it does; one that holds the
+    /// loop up in other ways cannot be, and is reported. It is asked about until it ends: it may block later.
+    fn relieve(&self, bell: &Bell, step: &OverdueStep<'_>) -> Then {
+        let Some(now) = step.now else {
+            return Then::AgainIn(SHORTEST_WINDOW);
+        };
+        let slept_on = |before: &ThreadSample| before.sleeps == now.sleeps && before.cpu == now.cpu;
+        if now.state == ThreadState::Asleep {
+            bell.ring(Some(step.before.filter(slept_on).unwrap_or(now)));
+        }
+        if self.told.load(Ordering::Relaxed) != step.number
+            && step.age >= step.watched.block_after
+            && let Some(stall) = step.before.and_then(|before| self.stall(&before, &now))
+            && stall != Stall::Blocked
+        {
+            self.told.store(step.number, Ordering::Relaxed);
+            self.find(step, stall, now);
+        }
+        Then::AgainIn(SHORTEST_WINDOW)
     }
 }
 

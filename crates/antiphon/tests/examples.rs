@@ -1,14 +1,22 @@
 //! Every example is run, and what it prints is checked.
 
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
-/// Runs an example that cargo has built for this test.
-fn run(name: &str, arguments: &[&str]) -> Output {
+/// An example that cargo has built for this test.
+fn program(name: &str) -> PathBuf {
     let mut path: PathBuf = std::env::current_exe().unwrap();
     path.pop(); // deps
     path.pop();
     path.extend(["examples", name]);
+    path
+}
+
+fn run(name: &str, arguments: &[&str]) -> Output {
+    let path = program(name);
     Command::new(&path).args(arguments).output().unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -67,4 +75,81 @@ fn http_example_has_every_answer() {
     let expected = "/square/12 200 OK: 144\n/square/4294967295 200 OK: 18446744065119617025\n\
                     /cube/3 404 Not Found: no such page\n";
     assert_eq!(printed("http", &[]), expected);
+}
+
+/// An example that serves, and where; killed if the test fails.
+struct Serving {
+    child: std::process::Child,
+    output: BufReader<std::process::ChildStdout>,
+    address: String,
+}
+
+impl Serving {
+    fn start((name, arguments): (&str, &[&str])) -> Self {
+        let mut child = Command::new(program(name)).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening at ").expect("it listens").to_owned();
+        Self { child, output, address }
+    }
+
+    fn client(&self) -> BufReader<TcpStream> {
+        BufReader::new(TcpStream::connect(&self.address).unwrap())
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends `line` and gives the answer.
+fn ask(client: &mut BufReader<TcpStream>, line: &str) -> String {
+    client.get_mut().write_all(line.as_bytes()).unwrap();
+    answer(client)
+}
+
+fn answer(client: &mut BufReader<TcpStream>) -> String {
+    let mut line = String::new();
+    client.read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn echo_sends_lines_back_to_several_clients() {
+    let server = Serving::start(("echo", &["localhost:0"]));
+    let mut clients: Vec<_> = (0..3).map(|_| server.client()).collect();
+    for client in &mut clients {
+        assert_eq!(ask(client, "one\n"), "one\n");
+        assert_eq!(ask(client, "two\n"), "two\n");
+    }
+}
+
+#[test]
+fn crawler_finds_every_page_once() {
+    let expected = "/ has 2 links\n/about has 0 links\n/news has 3 links\n/news/today has 1 links\n\
+                    /news/yesterday has 2 links\n";
+    assert_eq!(printed("crawler", &[]), expected);
+}
+
+#[test]
+fn shutdown_lets_clients_finish_and_cancels_those_that_do_not() {
+    let mut server = Serving::start(("shutdown", &[]));
+    let (mut first, mut second) = (server.client(), server.client());
+    assert_eq!(ask(&mut first, "Ada\n"), "hello Ada\n");
+    assert_eq!(ask(&mut second, "Grace\n"), "hello Grace\n");
+    let pid = Pid::from_child(&server.child);
+    kill_process(pid, Signal::INT).unwrap();
+    let mut printed = String::new();
+    server.output.read_line(&mut printed).unwrap();
+    assert_eq!(ask(&mut first, "Barbara\n"), "hello Barbara\n", "it is served to the end");
+    drop(first);
+    assert_eq!(answer(&mut second), "the server is shutting down\n");
+    assert_eq!(answer(&mut second), "");
+    server.output.read_to_string(&mut printed).unwrap();
+    assert_eq!(printed, "shutting down, 2 clients left\npatience is over\ngoodbye\n");
+    assert!(server.child.wait().unwrap().success());
 }

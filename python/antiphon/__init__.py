@@ -19,6 +19,7 @@ from antiphon.loop import Loop
 from antiphon.runner import Runner, new_event_loop, run
 
 if TYPE_CHECKING:
+    from antiphon.cores import serve
     from antiphon.policy import EventLoopPolicy
     from antiphon.pool import Pool, WorkerLost
 
@@ -37,16 +38,21 @@ __all__ = [
     "new_event_loop",
     "on_blocked",
     "run",
+    "serve",
     "uninstall",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Gives what few programs need: pools, imported when asked for, and policies, which Python deprecates and drops."""
+    """Gives what few programs need, imported when asked for; policies where Python still has them."""
     if name in ("Pool", "WorkerLost"):
         from antiphon import pool
 
         return getattr(pool, name)
+    if name == "serve":
+        from antiphon.cores import serve
+
+        return serve
     if name == "EventLoopPolicy":
         try:
             from antiphon.policy import EventLoopPolicy

@@ -20,6 +20,7 @@ import linecache
 import os
 import pkgutil
 import runpy
+import subprocess
 import sys
 import textwrap
 import types
@@ -30,6 +31,9 @@ from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFil
 
 import antiphon
 from antiphon import blocking
+
+# What makes a process a worker of `antiphon --workers`: antiphon.cores.member's, which only workers import.
+ENVIRONMENT = "ANTIPHON_WORKER"
 
 # The module whose place `_run` takes. When an exception has ended it, the interpreter goes on using its
 # namespace without owning it (PyRun_SimpleFile): if nobody else does, that is a use after free.
@@ -67,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         blocking.resolve_options()
     except ValueError as error:
         parser.error(str(error))
+    if options.workers is not None or ENVIRONMENT in os.environ:
+        _join_or_supervise(options.workers or 0, words)
     antiphon.install()
     _run(program)
 
@@ -76,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="antiphon",
         description="Run a Python program with antiphon as asyncio's event loop.",
-        usage="antiphon [-h] [-V] [--on-block how] [--block-after seconds]\n"
+        usage="antiphon [-h] [-V] [--on-block how] [--block-after seconds] [--workers N]\n"
         "                (-m module | -c code | file | -) [argument ...]",
         allow_abbrev=False,
     )
@@ -96,6 +102,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="seconds",
         help=f"from how long on code blocks it ({blocking.DEFAULT_BLOCK_AFTER})",
     )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="run the program in N processes that share its listening sockets; SIGHUP restarts them one by one",
+    )
     rest = argparse.REMAINDER
     parser.add_argument("-m", dest="module", nargs=rest, help="run a module, as python -m does")
     parser.add_argument("-c", dest="code", nargs=rest, help="run the code in the next argument")
@@ -107,9 +119,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _join_or_supervise(workers: int, words: list[str]) -> None:
+    """Makes this process a worker if a supervisor has started it; else it is one, and ends as such."""
+    from antiphon.cores.child import Command
+    from antiphon.cores.member import Member
+    from antiphon.cores.shared_bind import share
+    from antiphon.cores.supervisor import Supervisor
+
+    member = Member.of_this_process()
+    if member is not None:
+        share(member)
+        member.begin()
+        return
+    if workers < 1:
+        _parser().error(f"--workers takes a number from 1 on, not {workers}")
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+    command = Command([sys.executable, *flags, "-m", "antiphon", *words])
+    sys.exit(antiphon.run(Supervisor(command, workers).run()))
+
+
 def _detach_value(words: list[str]) -> list[str]:
     """Splits `-mmodule` and `-ccode` in two, which argparse cannot do for an option that takes all the rest."""
     for index, word in enumerate(words):
+        if index and words[index - 1] in ("--on-block", "--block-after", "--workers"):
+            continue
         if word[:2] in ("-m", "-c"):
             value = [word[2:]] if word[2:] else []
             return [*words[:index], word[:2], *value, *words[index + 1 :]]

@@ -13,7 +13,7 @@ from weakref import WeakSet
 from antiphon import _antiphon
 from antiphon._antiphon import LoopBase
 
-__all__ = ["register"]
+__all__ = ["living", "register"]
 
 _live: WeakSet[LoopBase] = WeakSet()
 
@@ -21,6 +21,11 @@ _live: WeakSet[LoopBase] = WeakSet()
 def register(loop: LoopBase) -> None:
     """Remembers a loop, weakly, as one that must not be used after a fork."""
     _live.add(loop)
+
+
+def living() -> list[LoopBase]:
+    """Gives the loops of this process that still exist; callable in any thread."""
+    return list(_live)
 
 
 def _mark_all_forked() -> None:

@@ -26,8 +26,8 @@ from antiphon import debug, forking, reports, spares, watchdog
 from antiphon.asyncgens import AsyncGens
 from antiphon.blocking import resolve_options
 from antiphon.datagram import Datagrams
+from antiphon.listening import Serve
 from antiphon.sendfile_transport import Sendfile
-from antiphon.serve import Serve
 from antiphon.signals import Signals
 from antiphon.start_tls import StartTls
 from antiphon.subprocess import Subprocesses

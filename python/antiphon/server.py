@@ -45,6 +45,10 @@ class Server(asyncio.AbstractServer):
         on_socket_closed: called with each listening socket after it was closed.
     """
 
+    #: Connections accepted at a time; None: as many as the kernel queues. Where several processes accept from one
+    #: socket that would give all to who comes first, so workers set it.
+    _accepted_at_once: int | None = None
+
     def __init__(
         self,
         loop: LoopBase,
@@ -180,7 +184,7 @@ class Server(asyncio.AbstractServer):
                 sock,
                 self._protocol_factory,
                 self,
-                self._backlog,
+                self._accepted_at_once or self._backlog,
                 self._wrap_protocol,
             )
 

@@ -5,16 +5,24 @@ use std::time::Duration;
 
 mod antiphon_loop {
     use antiphon::{Cancelled, Task};
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
     use std::time::Duration;
 
     pub fn run<F: Future>(main: F) -> F::Output {
         antiphon::run(main).expect("a loop")
     }
     pub fn spawn<F: Future<Output = ()> + 'static>(future: F) -> Task<(), Cancelled> {
-        antiphon::spawn(async move {
-            future.await;
-            Ok(())
-        })
+        antiphon::spawn(Fine(future))
+    }
+    /// antiphon's tasks return results. An async block would hold the future twice, before and while it awaits it.
+    struct Fine<F>(F);
+    impl<F: Future<Output = ()>> Future for Fine<F> {
+        type Output = Result<(), Cancelled>;
+        fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+            // SAFETY: the field is pinned with the struct, which has no destructor.
+            unsafe { self.map_unchecked_mut(|fine| &mut fine.0) }.poll(context).map(Ok)
+        }
     }
     pub async fn yield_now() {
         let _ = antiphon::yield_now().await;
@@ -172,15 +180,51 @@ for_each_runtime!(timers, n, {
     .await;
 });
 
+/// Spawns `n` tasks that run `future` until they wait in it, and notes the bytes that each takes.
+macro_rules! park {
+    ($n:ident, $spawn:ident, $yield_now:ident, $i:ident, $future:expr) => {{
+        let before = bytes_in_use();
+        let tasks: Vec<_> = (0..$n).map(|$i| $spawn($future)).collect();
+        let handles = (tasks.capacity() * size_of_val(&tasks[0])) as f64;
+        // Some run a few dozen tasks before they come back to this one.
+        for _ in 0..$n / 30 {
+            $yield_now().await;
+        }
+        let bytes = bytes_in_use().wrapping_sub(before) as isize as f64 - handles;
+        MEMORY.with(|memory| memory.set(bytes / $n as f64));
+        drop(tasks);
+    }};
+}
+
 for_each_runtime!(parked, n, {
-    let before = bytes_in_use();
-    let tasks: Vec<_> =
-        (0..n).map(|i| spawn(async move { sleep(Duration::from_secs(3600 + i % 100)).await })).collect();
-    for _ in 0..n / 50 {
-        yield_now().await;
+    park!(n, spawn, yield_now, i, async move { sleep(Duration::from_secs(3600 + i % 100)).await });
+});
+
+for_each_runtime!(parked_pending, n, {
+    park!(n, spawn, yield_now, _i, async { cancelled_by_the_end().await });
+});
+
+/// Waits until its runtime ends: others drop it then.
+async fn cancelled_by_the_end() {
+    let _ = antiphon::cancellable(std::future::pending::<()>()).await;
+}
+
+// A server task answers one request after the other, each by a channel of its own. The channels are tokio's on every runtime:
+// what differs is how a runtime spawns, wakes and switches.
+for_each_runtime!(one_shot, n, {
+    let (requests, mut inbox) = tokio::sync::mpsc::unbounded_channel::<(u64, tokio::sync::oneshot::Sender<u64>)>();
+    let server = spawn(async move {
+        while let Some((request, reply)) = inbox.recv().await {
+            let _ = reply.send(request + 1);
+        }
+    });
+    for request in 0..n {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let _ = requests.send((request, reply));
+        assert_eq!(answer.await, Ok(request + 1));
     }
-    MEMORY.with(|memory| memory.set(bytes_in_use().wrapping_sub(before) as isize as f64 / n as f64));
-    drop(tasks);
+    drop(requests);
+    let _ = server.await;
 });
 
 thread_local!(static MEMORY: std::cell::Cell<f64> = const { std::cell::Cell::new(0.0) });
@@ -204,13 +248,33 @@ pub fn rows() -> Vec<Row> {
         },
         Row { name: "task: yield, a thousand tasks", operations: 1_000_000, contenders: contenders!(yields) },
         Row {
+            name: "task: one-shot request and reply",
+            operations: 200_000,
+            contenders: contenders!(one_shot),
+        },
+        Row {
             name: "timer: set and cancelled, 100,000 at once",
             operations: 100_000,
             contenders: contenders!(timers),
         },
         Row {
+            name: "timer: set and cancelled, a million at once",
+            operations: 1_000_000,
+            contenders: contenders!(timers),
+        },
+        Row {
+            name: "task: parked for good, with its end",
+            operations: 100_000,
+            contenders: contenders!(parked_pending),
+        },
+        Row {
             name: "task: parked in sleep, with its end",
             operations: 20_000,
+            contenders: contenders!(parked),
+        },
+        Row {
+            name: "task: a million parked in sleep, with their end",
+            operations: 1_000_000,
             contenders: contenders!(parked),
         },
     ]

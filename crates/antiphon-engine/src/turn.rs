@@ -7,6 +7,7 @@
 //!
 //! Source: PEP 3156; CPython's `BaseEventLoop._run_once`.
 
+use crate::budget::Verdict;
 use crate::{Core, Driver, Event, Instant, coarse_now_ns};
 use std::io;
 use std::time::Duration;
@@ -106,16 +107,22 @@ pub fn begin_turn<H: Host>(host: &mut H) -> io::Result<()> {
 /// Phase 1: how long this turn may wait.
 #[inline]
 fn choose_wait<H: Host>(host: &mut H) -> Wait {
-    let coarse_ns = host.coarse_now_ns();
-    host.core(|core| {
+    let verdict = host.core(|core| {
         if core.ready.is_empty() && core.inbox.is_empty_hint() {
-            Wait::Sleep(core.timers.next_deadline())
-        } else if core.budget.may_skip(coarse_ns) {
-            Wait::Skip
+            Err(core.timers.next_deadline())
         } else {
-            Wait::Poll
+            Ok(core.budget.take_turn())
         }
-    })
+    });
+    match verdict {
+        Err(deadline) => Wait::Sleep(deadline),
+        Ok(Verdict::Skip) => Wait::Skip,
+        Ok(Verdict::Poll) => Wait::Poll,
+        Ok(Verdict::Look) => {
+            let coarse_ns = host.coarse_now_ns();
+            if host.core(|core| core.budget.look(coarse_ns)) { Wait::Skip } else { Wait::Poll }
+        }
+    }
 }
 
 /// Phase 2: the driver's wait.

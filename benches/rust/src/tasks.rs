@@ -182,7 +182,7 @@ for_each_runtime!(timers, n, {
 
 /// Spawns `n` tasks that run `future` until they wait in it, and notes the bytes that each takes.
 macro_rules! park {
-    ($n:ident, $spawn:ident, $yield_now:ident, $i:ident, $future:expr) => {{
+    ($n:ident, $spawn:ident, $yield_now:ident, $sleep:ident, $i:ident, $future:expr) => {{
         let before = bytes_in_use();
         let tasks: Vec<_> = (0..$n).map(|$i| $spawn($future)).collect();
         let handles = (tasks.capacity() * size_of_val(&tasks[0])) as f64;
@@ -190,6 +190,7 @@ macro_rules! park {
         for _ in 0..$n / 30 {
             $yield_now().await;
         }
+        $sleep(Duration::from_millis(1)).await; // a loop that is idle keeps no room for work
         let bytes = bytes_in_use().wrapping_sub(before) as isize as f64 - handles;
         MEMORY.with(|memory| memory.set(bytes / $n as f64));
         drop(tasks);
@@ -197,11 +198,11 @@ macro_rules! park {
 }
 
 for_each_runtime!(parked, n, {
-    park!(n, spawn, yield_now, i, async move { sleep(Duration::from_secs(3600 + i % 100)).await });
+    park!(n, spawn, yield_now, sleep, i, async move { sleep(Duration::from_secs(3600 + i % 100)).await });
 });
 
 for_each_runtime!(parked_pending, n, {
-    park!(n, spawn, yield_now, _i, async { cancelled_by_the_end().await });
+    park!(n, spawn, yield_now, sleep, _i, async { cancelled_by_the_end().await });
 });
 
 /// Waits until its runtime ends: others drop it then.

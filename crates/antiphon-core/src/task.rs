@@ -8,21 +8,26 @@
 /// What a task knows about its cancellation.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Cancellation {
-    requests: u32,
-    due: bool,
+    /// The count, and [`DUE`]: one word, which every task has.
+    word: u32,
 }
+
+/// The next step has to throw.
+const DUE: u32 = 1 << 31;
 
 impl Cancellation {
     /// Somebody asked. Before: hand it on to what the task waits for, and only if that refuses call [`Self::set_due`].
     #[inline]
     pub fn request(&mut self) {
-        self.requests = self.requests.saturating_add(1);
+        if self.requests() < DUE - 1 {
+            self.word += 1;
+        }
     }
 
     /// How many requests were not taken back (`cancelling()`).
     #[inline]
     pub fn requests(self) -> u32 {
-        self.requests
+        self.word & !DUE
     }
 
     /// Takes one request back; how many remain.
@@ -30,31 +35,33 @@ impl Cancellation {
     /// `withdraws`: whether the last one takes an interruption back that is still due, as CPython does from 3.13 on.
     #[inline]
     pub fn uncancel(&mut self, withdraws: bool) -> u32 {
-        if self.requests > 0 {
-            self.requests -= 1;
-            if self.requests == 0 && withdraws {
-                self.due = false;
+        if self.requests() > 0 {
+            self.word -= 1;
+            if self.requests() == 0 && withdraws {
+                self.word &= !DUE;
             }
         }
-        self.requests
+        self.requests()
     }
 
     /// The next step has to throw.
     #[inline]
     pub fn set_due(&mut self) {
-        self.due = true;
+        self.word |= DUE;
     }
 
     /// Whether the next step has to throw (`_must_cancel`).
     #[inline]
     pub fn is_due(self) -> bool {
-        self.due
+        self.word & DUE != 0
     }
 
     /// It is being thrown, or was handed on to what the task waits for now; whether it was due.
     #[inline]
     pub fn take_due(&mut self) -> bool {
-        std::mem::take(&mut self.due)
+        let due = self.is_due();
+        self.word &= !DUE;
+        due
     }
 }
 

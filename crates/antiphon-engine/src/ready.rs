@@ -8,6 +8,9 @@
 use std::collections::VecDeque;
 use std::collections::vec_deque;
 
+/// A queue that has grown beyond this many items gives its memory back when its loop sleeps.
+const KEPT_ITEMS: usize = 4096;
+
 /// A first-in, first-out queue of work items.
 ///
 /// ```
@@ -71,6 +74,14 @@ impl<W> ReadyQueue<W> {
     /// destructors is allowed.
     pub fn take_all(&mut self) -> Vec<W> {
         std::mem::take(&mut self.items).into()
+    }
+
+    /// Gives the memory of a burst back; the queue is empty, and its loop about to sleep.
+    #[inline]
+    pub(crate) fn shrink(&mut self) {
+        if self.items.capacity() > KEPT_ITEMS {
+            self.items = VecDeque::new();
+        }
     }
 
     /// Moves all of `other` behind the own items; `other` stays empty, with a buffer to fill again.

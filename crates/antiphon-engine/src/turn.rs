@@ -138,7 +138,13 @@ fn wait_for_events<H: Host>(host: &mut H, wait: &Wait) -> io::Result<()> {
         return ignore_interruption(host.wait(timeout));
     }
     // Reading the clock may have run code that queued something.
-    let may_sleep = host.core(|core| core.ready.is_empty() && core.inbox.prepare_sleep());
+    let may_sleep = host.core(|core| {
+        let idle = core.ready.is_empty();
+        if idle {
+            core.ready.shrink();
+        }
+        idle && core.inbox.prepare_sleep()
+    });
     let result = host.wait(if may_sleep { timeout } else { Some(Duration::ZERO) });
     if may_sleep {
         host.core(|core| core.inbox.awake());

@@ -121,21 +121,26 @@ fn has_cancelled(error: &(dyn Error + 'static)) -> bool {
 /// What a task that panicked said; copies are of the same panic.
 #[derive(Clone)]
 pub struct Panic {
-    message: Rc<str>,
+    /// One pointer: every task has room for a panic.
+    inner: Rc<PanicInner>,
+}
+
+struct PanicInner {
+    message: Box<str>,
     /// Taken by who goes on with it first.
-    payload: Rc<Cell<Option<Box<dyn Any + Send>>>>,
+    payload: Cell<Option<Box<dyn Any + Send>>>,
 }
 
 impl Panic {
     pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
-        let message = panic_message(&*payload);
-        Self { message: Rc::from(message), payload: Rc::new(Cell::new(Some(payload))) }
+        let message = Box::from(panic_message(&*payload));
+        Self { inner: Rc::new(PanicInner { message, payload: Cell::new(Some(payload)) }) }
     }
 
     /// The message, if it was one.
     #[must_use]
     pub fn message(&self) -> &str {
-        &self.message
+        &self.inner.message
     }
 
     /// Goes on with the panic.
@@ -143,8 +148,8 @@ impl Panic {
     /// # Panics
     /// Always.
     pub fn resume(self) -> ! {
-        let payload = self.payload.take();
-        std::panic::resume_unwind(payload.unwrap_or_else(|| Box::new(self.message.to_string())))
+        let payload = self.inner.payload.take();
+        std::panic::resume_unwind(payload.unwrap_or_else(|| Box::new(self.message().to_owned())))
     }
 }
 

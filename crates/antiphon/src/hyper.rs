@@ -178,7 +178,7 @@ impl Future for HyperSleep {
             None => own.now().saturating_add(self.duration),
         };
         let waker = context.waker().clone();
-        let key = own.arm(deadline, Work::Wake(waker.clone()));
+        let key = own.arm(deadline, Work::Wake(Box::new(waker.clone())));
         self.armed = Some(Armed { inbox: Arc::clone(&own.inbox), key, deadline, waker });
         Poll::Pending
     }

@@ -13,7 +13,7 @@ pub(crate) use table::Key;
 
 use crate::signal::Hub;
 use crate::slow_step::StepWatch;
-use crate::task::{Crossing, Due, Header, TaskHandle};
+use crate::task::{self, Crossing, Current, Due, Header, TaskHandle};
 use crate::{NoLoop, Panic};
 use antiphon_engine::{
     BlockingPool, Clock, Core, Epoll, Inbox, Instant, Monotonic, PoolOptions, TimerKey, Virtual,
@@ -21,25 +21,24 @@ use antiphon_engine::{
 use io::IoTable;
 use roster::Roster;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::mem::ManuallyDrop;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Waker;
 use table::Table;
 
-/// What a loop queues.
+/// What a loop queues: two words, of which every task that is ready or sleeps has one.
 pub(crate) enum Work {
     /// A step of a task.
     Step(Due),
     /// A waker that came from another thread.
     Crossed(Crossing),
     /// Wake somebody who is not a task of this loop.
-    Wake(Waker),
+    Wake(Box<Waker>),
     /// Run a callback of this loop that waits in its table.
     Local(Key),
     /// Run something that came from another thread.
-    Run(Box<dyn FnOnce() + Send>),
+    Run(Box<Box<dyn FnOnce() + Send>>),
 }
 
 /// A callback that belongs to a loop's thread.
@@ -58,7 +57,7 @@ pub(crate) struct Loop {
     /// Where streams read to; taken out while one does.
     scratch: Cell<Option<Box<[u8]>>>,
     signals: RefCell<Weak<Hub>>,
-    current: RefCell<Option<TaskHandle>>,
+    current: Current,
     /// The main future's task, which is not in the roster.
     main: RefCell<Option<TaskHandle>>,
     pool: OnceCell<BlockingPool>,
@@ -89,13 +88,6 @@ pub(crate) enum LoopClock {
     Virtual(Arc<Virtual>),
 }
 
-thread_local! {
-    /// The loop that runs on this thread, as `asyncio.get_running_loop` has it; no state of a loop is in here.
-    ///
-    /// Whoever puts one in takes it out again. Without a destructor an access is a load.
-    static RUNNING: ManuallyDrop<RefCell<Option<Rc<Loop>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
-}
-
 impl Loop {
     pub(crate) fn new(clock: LoopClock, watch: Option<StepWatch>) -> std::io::Result<Rc<Self>> {
         let core = Core::new(Epoll::new()?)?;
@@ -109,7 +101,7 @@ impl Loop {
             io: IoTable::new(),
             scratch: Cell::new(None),
             signals: RefCell::default(),
-            current: RefCell::new(None),
+            current: Current::nobody(),
             main: RefCell::new(None),
             pool: OnceCell::new(),
             remotes: Arc::new(()),
@@ -120,25 +112,25 @@ impl Loop {
 
     /// The loop that runs on this thread.
     pub(crate) fn running() -> Result<Rc<Self>, NoLoop> {
-        Self::with_running(Rc::clone).ok_or(NoLoop)
+        task::running().ok_or(NoLoop)
     }
 
     /// Calls `f` with the loop that runs on this thread; nothing of the user runs in it.
     #[inline]
-    pub(crate) fn with_running<T>(f: impl FnOnce(&Rc<Self>) -> T) -> Option<T> {
-        RUNNING.with(|running| running.borrow().as_ref().map(f))
+    pub(crate) fn with_running<T>(f: impl FnOnce(&Self) -> T) -> Option<T> {
+        task::with_running(f)
     }
 
     /// Calls `f` with the task that runs on this thread; nothing of the user runs in it.
     #[inline]
-    fn with_current_task<T>(f: impl FnOnce(&Rc<Self>, &TaskHandle) -> T) -> Option<T> {
-        Self::with_running(|own| own.current.borrow().as_ref().map(|task| f(own, task))).flatten()
+    fn with_current_task<T>(f: impl FnOnce(&Self, &TaskHandle) -> T) -> Option<T> {
+        Self::with_running(|own| own.current.with(|task| f(own, task))).flatten()
     }
 
     /// Whether this is the loop that runs on this thread.
     #[inline]
     pub(crate) fn is_running(&self) -> bool {
-        Self::with_running(|own| std::ptr::eq(&**own, self)).unwrap_or(false)
+        Self::with_running(|own| std::ptr::eq(own, self)).unwrap_or(false)
     }
 
     /// What hands signals out, while anybody watches any.
@@ -225,7 +217,7 @@ impl Loop {
     pub(crate) fn renew_timer(&self, key: TimerKey, waker: &Waker) -> bool {
         let wakes = self.core.borrow_mut().timers.get_mut(key).map(|work| match work {
             Work::Step(due) => {
-                self.current.borrow().as_ref().is_some_and(|task| due.is_of(task) && task.has_waker(waker))
+                self.current.with(|task| due.is_of(task) && task.has_waker(waker)).unwrap_or(false)
             }
             Work::Wake(former) => former.will_wake(waker),
             _ => false,
@@ -280,16 +272,14 @@ impl Loop {
     pub(crate) fn work_for(&self, waker: &Waker) -> Work {
         match own_task(waker) {
             Some(task) => Work::Step(Due::new(task)),
-            None => Work::Wake(waker.clone()),
+            None => Work::Wake(Box::new(waker.clone())),
         }
     }
 
     /// One step of a task.
     fn step(&self, task: TaskHandle) {
         task.queued.set(false);
-        let outer = self.current.replace(Some(task.clone()));
-        let done = self.watched(Some(&task), || task.step());
-        drop(self.current.replace(outer));
+        let done = self.current.during(&task, || self.watched(Some(&task), || task.step()));
         if done {
             let own = self.tasks.borrow_mut().remove(&task);
             drop(own);

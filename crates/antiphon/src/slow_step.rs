@@ -100,6 +100,6 @@ fn in_words(waiting: Waiting) -> Option<&'static str> {
     match waiting {
         Waiting::Unknown => None,
         Waiting::For(what) => Some(what),
-        Waiting::Task(_) => Some("another task"),
+        Waiting::Task => Some("another task"),
     }
 }

@@ -8,7 +8,7 @@ mod header;
 mod info;
 mod span;
 
-pub(crate) use cell::{Crossing, Due, JoinHandle, TaskHandle, Thread};
+pub(crate) use cell::{Crossing, Current, Due, JoinHandle, TaskHandle, Thread, running, with_running};
 pub(crate) use header::{Header, Waiting};
 pub(crate) use info::all_infos;
 pub use info::{TaskInfo, task_tree};
@@ -230,7 +230,7 @@ impl<T, E> Future for Task<T, E> {
             // The request goes on to what the task waits for.
             self.cancel();
         }
-        crate::wait_node::set_waiting_for_task(self.header());
+        crate::wait_node::set_waiting_for_task();
         self.header().wake_when_done(context.waker());
         Poll::Pending
     }

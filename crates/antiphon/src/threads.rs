@@ -149,7 +149,7 @@ impl Remote {
             // A callback that panics must not end the loop; the panic hook has told of it.
             let _ = catch(callback);
         };
-        match self.inbox.push(Work::Run(Box::new(callback))) {
+        match self.inbox.push(Work::Run(Box::new(Box::new(callback)))) {
             None => Ok(()),
             Some(_refused) => Err(NoLoop),
         }

@@ -18,7 +18,8 @@ use std::time::Duration;
 /// # Panics
 /// When it is awaited outside of [`run`](crate::run).
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep { duration, timer: None, stays: PhantomData }
+    let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    Sleep { duration_ns, timer: None, stays: PhantomData }
 }
 
 /// Lets every task that is ready make a step.
@@ -33,7 +34,8 @@ pub fn yield_now() -> YieldNow {
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
-    duration: Duration,
+    /// In nanoseconds; the longest is 584 years.
+    duration_ns: u64,
     /// An armed timer and its loop.
     timer: Option<(TimerKey, LoopId)>,
     /// It stays with its loop's thread.
@@ -77,7 +79,7 @@ impl Future for Sleep {
                 Poll::Ready(Ok(()))
             }
             _ => {
-                let deadline = own.now().saturating_add(self.duration);
+                let deadline = own.now().saturating_add(Duration::from_nanos(self.duration_ns));
                 self.timer = Some((own.arm(deadline, own.work_for(context.waker())), own.id));
                 Poll::Pending
             }

@@ -2,7 +2,7 @@
 
 use crate::runtime::Loop;
 use crate::runtime::own_task;
-use crate::task::{Header, TaskHandle, Waiting};
+use crate::task::{TaskHandle, Waiting};
 use antiphon_core::Waiter;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -127,6 +127,6 @@ pub(crate) fn set_waiting(what: &'static str) {
 }
 
 /// Notes that the running task waits for another one.
-pub(crate) fn set_waiting_for_task(other: &Header) {
-    Loop::with_current(|header| header.waiting.set(Waiting::Task(other.number)));
+pub(crate) fn set_waiting_for_task() {
+    Loop::with_current(|header| header.waiting.set(Waiting::Task));
 }

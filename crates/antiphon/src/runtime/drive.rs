@@ -1,6 +1,6 @@
 //! Running a loop until its main future is done, and what is left after it.
 
-use super::{Loop, LoopClock, RUNNING, Work, catch};
+use super::{Loop, LoopClock, Work, catch};
 use crate::task::{JoinHandle, TaskHandle, Thread, Waiting, cancel};
 use crate::{Cancelled, Panic, RunError, Runner};
 use antiphon_engine::{Clock, Core, Epoll, Event, Host, Instant, run_once};
@@ -28,20 +28,9 @@ struct Driving<'a, F: Future> {
 /// The thread's running loop, until it is dropped.
 struct Running(Thread);
 
-impl Running {
-    fn enter(own: &Rc<Loop>) -> Self {
-        let thread = Thread::enter(&own.inbox);
-        RUNNING.with(|running| *running.borrow_mut() = Some(Rc::clone(own)));
-        Self(thread)
-    }
-}
-
 impl Drop for Running {
     fn drop(&mut self) {
-        let own = RUNNING.with(|running| running.borrow_mut().take());
-        if let Some(own) = own {
-            own.close(&self.0);
-        }
+        self.0.stop().close(&self.0);
     }
 }
 
@@ -54,7 +43,7 @@ pub(crate) fn run_main<F: Future>(
         return Err(RunError::Nested);
     }
     let own = Loop::new(runner.clock.clone(), runner.watch.clone()).map_err(RunError::Driver)?;
-    let _running = Running::enter(&own);
+    let _running = Running(Thread::enter(&own));
 
     let main_task = JoinHandle::new(&own, 0, location, pending::<Result<(), Cancelled>>()).task().clone();
     main_task.set_context(crate::context::inherited());
@@ -104,18 +93,16 @@ impl<F: Future> Driving<'_, F> {
         }
         let task = self.main_task.clone();
         task.queued.set(false);
-        let outer = self.own.current.replace(Some(task.clone()));
         let main = self.main.as_mut();
         let step = || {
             task.waiting.set(Waiting::Unknown);
             catch(|| task.with_context(|context| main.poll(context)))
         };
-        self.outcome = match self.own.watched(Some(&task), step) {
+        self.outcome = match self.own.current.during(&task, || self.own.watched(Some(&task), step)) {
             Ok(Poll::Pending) => None,
             Ok(Poll::Ready(output)) => Some(Ok(output)),
             Err(panic) => Some(Err(panic)),
         };
-        drop(self.own.current.replace(outer));
     }
 }
 

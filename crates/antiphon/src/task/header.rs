@@ -20,8 +20,33 @@ pub(crate) enum Waiting {
     Unknown,
     /// Something of antiphon's.
     For(&'static str),
-    /// The end of the task with this number.
-    Task(u64),
+    /// The end of another task, which knows its joiner.
+    Task,
+}
+
+/// Where a task keeps that, in two words.
+pub(crate) struct WaitingCell(Cell<Option<&'static str>>);
+
+impl WaitingCell {
+    /// The words for the end of a task.
+    const TASK: &'static str = "another task";
+
+    pub(crate) fn get(&self) -> Waiting {
+        match self.0.get() {
+            None => Waiting::Unknown,
+            Some(what) if std::ptr::eq(what, Self::TASK) => Waiting::Task,
+            Some(what) => Waiting::For(what),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, waiting: Waiting) {
+        self.0.set(match waiting {
+            Waiting::Unknown => None,
+            Waiting::For(what) => Some(what),
+            Waiting::Task => Some(Self::TASK),
+        });
+    }
 }
 
 pub(crate) type Observer = Box<dyn FnOnce(Ended)>;
@@ -36,7 +61,7 @@ pub(crate) struct Header {
     pub(super) running: Cell<bool>,
     pub(crate) cancellation: Cell<Cancellation>,
     state: Cell<FutureState>,
-    pub(crate) waiting: Cell<Waiting>,
+    pub(crate) waiting: WaitingCell,
     pub(crate) location: &'static Location<'static>,
     /// Which one of its loop it is; the main one is zero.
     pub(crate) number: u64,
@@ -71,7 +96,7 @@ impl Header {
             running: Cell::new(false),
             cancellation: Cell::default(),
             state: Cell::default(),
-            waiting: Cell::new(Waiting::Unknown),
+            waiting: WaitingCell(Cell::new(None)),
             location,
             number,
             followers: Followers {
@@ -172,6 +197,14 @@ impl Header {
             let former = place.replace(Some(waker.clone()));
             drop(former);
         }
+    }
+
+    /// Whether `task` joins it.
+    pub(crate) fn is_joined_by(&self, task: &TaskHandle) -> bool {
+        let joiner = self.followers.joiner.take();
+        let is_joined = joiner.as_ref() == Some(task);
+        self.followers.joiner.set(joiner);
+        is_joined
     }
 
     /// Calls `observer` when the task ends; at once if it has.

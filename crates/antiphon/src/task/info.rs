@@ -52,7 +52,6 @@ pub(crate) fn all_infos(own: &Loop, with_main: bool) -> Vec<TaskInfo> {
     let mut tasks: Vec<TaskHandle> = Vec::new();
     tasks.extend(own.main_task().filter(|_| with_main));
     tasks.extend(own.all_tasks());
-    let place = |number: u64| tasks.iter().position(|task| task.number == number);
     tasks
         .iter()
         .map(|task| {
@@ -61,9 +60,9 @@ pub(crate) fn all_infos(own: &Loop, with_main: bool) -> Vec<TaskInfo> {
                 Waiting::Unknown if header.queued.get() => ("its turn".to_owned(), None),
                 Waiting::Unknown => ("a future that is not antiphon's".to_owned(), None),
                 Waiting::For(what) => (what.to_owned(), None),
-                Waiting::Task(number) => match place(number) {
+                Waiting::Task => match tasks.iter().position(|other| other.is_joined_by(task)) {
                     Some(place) => (tasks[place].header().name().to_string(), Some(place)),
-                    None => ("a task that has ended".to_owned(), None),
+                    None => ("another task".to_owned(), None), // joined by a waker that is not the task's, or ended
                 },
             };
             TaskInfo { name: header.name().to_string(), location: header.location, waits_for, joins }

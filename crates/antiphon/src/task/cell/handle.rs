@@ -1,7 +1,8 @@
 //! References of the loop's thread: handles.
 
+use super::running::here;
 use super::vtable::{TaskCell, VTable};
-use super::waker::{self, here};
+use super::waker;
 use super::word::{Dropped, Word};
 use crate::runtime::{Loop, Work};
 use crate::task::Header;
@@ -160,6 +161,20 @@ impl TaskHandle {
         }
         handles.set(handles.get() + 1);
         Self { task }
+    }
+
+    /// A handle that is none: it is not counted.
+    ///
+    /// # Safety
+    /// Another handle keeps the task meanwhile, and this one is not dropped.
+    #[inline]
+    pub(super) unsafe fn from_non_null(task: NonNull<Header>) -> Self {
+        Self { task }
+    }
+
+    #[inline]
+    pub(super) fn as_non_null(&self) -> NonNull<Header> {
+        self.task
     }
 
     #[inline]

@@ -216,3 +216,19 @@ fn report(header: &Header, panic: Option<&str>) {
     let _ = writeln!(report, "    spawned at {}", header.location);
     crate::report::report(&report);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::TaskCell;
+    use crate::Cancelled;
+    use crate::runtime::Work;
+    use std::future::Pending;
+
+    #[test]
+    fn parked_task_is_small() {
+        type Parked = Pending<Result<(), Cancelled>>;
+        assert!(size_of::<TaskCell<Parked, (), Cancelled>>() <= 120);
+        assert!(size_of::<crate::Sleep>() <= 24);
+        assert!(size_of::<Work>() <= 16);
+    }
+}

@@ -4,45 +4,16 @@
 //! the loop has taken notice.
 
 use super::handle::{TaskHandle, base_of, release_detached, release_here};
+use super::running::here;
 use super::word::Notified;
 use crate::runtime::{Loop, Work};
 use crate::task::Header;
 use antiphon_engine::Inbox;
-use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
-
-thread_local! {
-    /// The inbox of the loop that this thread runs, or closes.
-    static HERE: Cell<*const Inbox<Work>> = const { Cell::new(std::ptr::null()) };
-}
-
-/// Makes this thread the one of a loop, until it is dropped.
-pub(crate) struct Thread(Arc<Inbox<Work>>);
-
-impl Thread {
-    /// There is no other [`Thread`] on this thread.
-    pub(crate) fn enter(inbox: &Arc<Inbox<Work>>) -> Self {
-        HERE.set(Arc::as_ptr(inbox));
-        Self(Arc::clone(inbox)) // so that the address is no other loop's
-    }
-}
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        debug_assert!(here(Arc::as_ptr(&self.0)));
-        HERE.set(std::ptr::null());
-    }
-}
-
-/// Whether this is the thread of the loop with this inbox.
-#[inline]
-pub(super) fn here(inbox: *const Inbox<Work>) -> bool {
-    std::ptr::eq(HERE.get(), inbox)
-}
 
 /// A waker of `task`, which owns a reference.
 #[inline]

@@ -146,14 +146,15 @@ impl Sampler {
             self.tell_end(now);
             (self.seen, self.since) = (reading, now);
             (self.before, self.told) = (None, Told::Nothing);
+            if !reading.is_idle() {
+                self.look_at_thread(now);
+            }
             return Some(self.next_look(now));
         }
         if reading.is_idle() {
             return None;
         }
-        if self.before.is_none() && self.spent(now) * 2 >= self.watched.block_after {
-            self.before = ThreadSample::of(self.watched.thread());
-        }
+        self.look_at_thread(now);
         if self.is_due(now) {
             self.tell(now);
         }
@@ -162,6 +163,13 @@ impl Sampler {
             Told::Nothing => self.next_look(now),
             Told::Once => self.watched.tick(),
         })
+    }
+
+    /// Takes the first sample, once half of the budget is used.
+    fn look_at_thread(&mut self, now: Instant) {
+        if self.before.is_none() && self.spent(now) * 2 >= self.watched.block_after {
+            self.before = ThreadSample::of(self.watched.thread());
+        }
     }
 
     /// When a step that is not overdue may be: not later than its budget is used up.

@@ -42,8 +42,15 @@ fn watch(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     };
     let (driver, key) = (Arc::new(Driver::default()), integer(&key)? as u64);
     let turn_budget = bell.is_some();
-    let hook =
-        Box::new(Reporter { key, driver: Arc::clone(&driver), findings, bell, told: AtomicU64::new(0) });
+    let hook = Box::new(Reporter {
+        key,
+        driver: Arc::clone(&driver),
+        findings,
+        bell,
+        rung: AtomicU64::new(0),
+        asked: AtomicU64::new(0),
+        told: AtomicU64::new(0),
+    });
     let watched = Arc::new(Watched::new(block_after, turn_budget, hook));
     let watch = Watch { watched: Arc::clone(&watched), watchdog, driver, on_block, key };
     watch.watchdog.watch(watched);

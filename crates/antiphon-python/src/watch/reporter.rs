@@ -19,6 +19,9 @@ const SHORTEST_WINDOW: Duration = Duration::from_millis(4);
 /// A thread that computes in Python lets others have the interpreter after five milliseconds, the switch interval, and not
 /// before: who gets it sooner found it free.
 const FREE_WITHIN: Duration = Duration::from_millis(2);
+/// How often a step that sleeps is looked at with `on_block="handoff"`, and after how many looks the bell is rung again.
+const RING_TICK: Duration = Duration::from_millis(1);
+const RING_EVERY: u64 = 10;
 /// How many findings wait for a Python thread that does not come back from a callback of the program.
 const MOST_FINDINGS: usize = 1000;
 
@@ -117,6 +120,10 @@ pub struct Reporter {
     pub findings: Arc<Findings>,
     /// What is rung when a step seems to be blocked, with `on_block="handoff"`.
     pub bell: Option<Arc<Bell>>,
+    /// The step that it was last rung for, and how often that was asked about since.
+    pub rung: AtomicU64,
+    /// See above.
+    pub asked: AtomicU64,
     /// The step that was last reported in that mode.
     pub told: AtomicU64,
 }
@@ -181,7 +188,8 @@ impl Reporter {
             return Then::AgainIn(SHORTEST_WINDOW);
         };
         let slept_on = |before: &ThreadSample| before.sleeps == now.sleeps && before.cpu == now.cpu;
-        if now.state == ThreadState::Asleep {
+        let sleeps = now.state == ThreadState::Asleep;
+        if sleeps && self.is_time_to_ring(step.number) {
             bell.ring(Some(step.before.filter(slept_on).unwrap_or(now)));
         }
         if self.told.load(Ordering::Relaxed) != step.number
@@ -192,7 +200,17 @@ impl Reporter {
             self.told.store(step.number, Ordering::Relaxed);
             self.find(step, stall, now);
         }
-        Then::AgainIn(SHORTEST_WINDOW)
+        // The next step of the turn may block, too: it is to be seen soon.
+        Then::AgainIn(if sleeps { RING_TICK } else { SHORTEST_WINDOW })
+    }
+
+    /// Whether the bell is to be rung for the step: the spare that answers takes a few ticks.
+    fn is_time_to_ring(&self, step: u64) -> bool {
+        if self.rung.swap(step, Ordering::Relaxed) != step {
+            self.asked.store(0, Ordering::Relaxed);
+            return true;
+        }
+        (self.asked.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(RING_EVERY)
     }
 }
 

@@ -217,7 +217,7 @@ fn report(header: &Header, panic: Option<&str>) {
     crate::report::report(&report);
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "tracing")))] // which has a span in every task
 mod tests {
     use super::TaskCell;
     use crate::Cancelled;

@@ -719,17 +719,56 @@ async def test_what_was_done_to_one_end_of_a_wait_does_not_show_in_another(aio, 
     assert await event.wait() is True
 
 
-@pytest.mark.antiphon_lacks(reason="plain objects go the short way")
-async def test_methods_replaced_on_an_instance_are_called(aio, loop):
-    calls = []
-    lock = aio.Lock()
-    lock.release = lambda: calls.append("release")
+@pytest.mark.parametrize("kind", ["Lock", "Semaphore", "BoundedSemaphore", "Condition"])
+async def test_methods_replaced_on_an_instance_are_called(aio, loop, kind):
+    lock = getattr(aio, kind)()
+    acquire, release, calls = lock.acquire, lock.release, []
+
+    async def counted():
+        calls.append("acquire")
+        return await acquire()
+
+    lock.acquire = counted
+    lock.release = lambda: calls.append("release") or release()
     async with lock:
-        pass
-    queue = aio.Queue()
-    queue._put = calls.append
-    queue.put_nowait("item")
-    assert calls == ["release", "item"]
+        assert lock.locked() and calls == ["acquire"]
+    assert calls == ["acquire", "release"] and not lock.locked()
+    lock.acquire, lock.release = acquire, release
+    async with lock:
+        assert len(calls) == 2
+
+
+async def test_methods_replaced_on_a_condition_are_called_by_others(aio, loop):
+    condition = aio.Condition()
+    calls = []
+    condition.notify = calls.append
+
+    async def wait():
+        calls.append("wait")
+
+    condition.wait = wait
+    async with condition:
+        condition.notify_all()
+        answers = iter([False, True])
+        assert await condition.wait_for(lambda: next(answers))
+    assert calls == [0, "wait"]
+
+
+async def test_wait_replaced_on_a_barrier_is_called(aio, loop):
+    barrier = aio.Barrier(2)
+
+    async def wait():
+        return "replaced"
+
+    barrier.wait = wait
+    async with barrier as place:
+        assert place == "replaced"
+
+
+async def test_attributes_of_an_instance_are_in_its_dictionary(aio, loop):
+    for made in (aio.Lock(), aio.Event(), aio.Semaphore(), aio.Condition(), aio.Barrier(1)):
+        made.note = "kept"
+        assert made.__dict__["note"] == vars(made)["note"] == "kept"
 
 
 @pytest.mark.antiphon_lacks(reason="their bodies are native")

@@ -450,3 +450,30 @@ def test_threads_that_hammer_a_lock_never_have_it_twice(aio, loop):
         worker.join()
     assert len(done) == 4 and worst[0] == 1 and worst[1] <= 2
     assert not lock.locked() and semaphore._value == 2
+
+
+async def test_methods_replaced_on_an_instance_are_called(aio, loop):
+    queue = aio.Queue(2)
+    log = []
+    put, get = queue._put, queue._get
+    queue._put = lambda item: log.append(("put", item)) or put(item)
+    queue._get = lambda: log.append("get") or get()
+    queue.put_nowait(1)
+    await queue.put(2)
+    putting = loop.create_task(queue.put(3))
+    await asyncio.sleep(0)
+    assert [queue.get_nowait(), await queue.get()] == [1, 2]
+    await putting
+    assert await queue.get() == 3
+    assert log == [("put", 1), ("put", 2), "get", "get", ("put", 3), "get"]
+
+
+async def test_what_is_replaced_on_an_instance_that_is_waited_at_is_called(aio, loop):
+    queue = aio.Queue()
+    getting = loop.create_task(queue.get())
+    await asyncio.sleep(0)
+    queue.get_nowait = lambda: "replaced"
+    queue.put_nowait("item")
+    assert await getting == "replaced"
+    del queue.get_nowait
+    assert queue.get_nowait() == "item"

@@ -248,7 +248,14 @@ impl<T: Payload> Instance<T> {
         unsafe { ffi::Py_TYPE(self.as_ptr()) == T::type_object() }
     }
 
-    /// The instance dictionary, if one was made; for traverse and clear slots.
+    /// Whether it is of exactly `T`'s type and nothing was set on it: whatever it does when called by name is ours.
+    #[inline(always)]
+    pub fn is_as_made(&self) -> bool {
+        self.is_exact() && self.dictionary().is_null()
+    }
+
+    /// The instance dictionary, if one was made: by somebody who set an attribute of their own, or looked at `__dict__`.
+    #[inline(always)]
     pub fn dictionary(&self) -> *mut ffi::PyObject {
         // SAFETY: the slot is written by the interpreter only, on attached threads (F1); the collector reads it, too.
         unsafe { (*self.dictionary.get()).get() }

@@ -282,7 +282,7 @@ fn abort(this: &Instance<Barrier>) -> Result {
 }
 
 fn enter(this: &Instance<Barrier>) -> Result {
-    if this.is_exact() {
+    if this.is_as_made() {
         return coroutine::make(
             "Barrier.__aenter__",
             BarrierWait { barrier: this.typed(), phase: Phase::Created },

@@ -114,7 +114,7 @@ impl Instance<Condition> {
             let replaced = methods.acquire.is_some() || methods.release.is_some() || methods.locked.is_some();
             if replaced { None } else { methods.lock.clone() }
         });
-        match plain.filter(|_| self.is_exact()).and_then(Typed::new) {
+        match plain.filter(|_| self.is_as_made()).and_then(Typed::new) {
             Some(lock) => Way::Plain(lock),
             None => Way::ByName,
         }
@@ -228,7 +228,7 @@ fn notify(this: &Instance<Condition>, args: Args<'_>) -> Result {
 
 fn notify_all(this: &Instance<Condition>) -> Result {
     let waiting = this.machine.with(|condition| condition.waiters().len());
-    if this.is_exact() {
+    if this.is_as_made() {
         check_locked_to_notify(this)?;
         Instance::<Condition>::notify(this, waiting);
         return Ok(Owned::none());

@@ -199,7 +199,7 @@ impl ConditionWaitFor {
     }
 
     fn begin_wait(&self) -> Result<Inner> {
-        if self.condition.is_exact() {
+        if self.condition.is_as_made() {
             return Ok(Inner::Plain(Box::new(ConditionWait::new(self.condition.clone()))));
         }
         let awaitable = call_method(self.condition.object(), &names().wait, [])?;

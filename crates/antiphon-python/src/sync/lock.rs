@@ -139,7 +139,7 @@ impl Block for Lock {
 
     #[inline]
     fn short_way(object: &Owned) -> Option<Owned> {
-        object.is_exactly(Self::type_object()).then(|| object.clone())
+        Instance::<Self>::downcast(object)?.is_as_made().then(|| object.clone())
     }
 }
 

@@ -195,7 +195,8 @@ impl Block for Semaphore {
 
     #[inline]
     fn short_way(object: &Owned) -> Option<Owned> {
-        is_plain(object).then(|| object.clone())
+        let this = Self::cast(object)?;
+        this.dictionary().is_null().then(|| this.into_object())
     }
 }
 

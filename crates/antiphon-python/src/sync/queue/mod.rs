@@ -186,10 +186,11 @@ impl Instance<Queue> {
         Ok(false)
     }
 
-    /// Whether methods are called by name.
+    /// Whether methods are called by name: a subclass has some of its own, or somebody set something on this very queue.
+    /// Instances of a subclass that has none of its own have attributes as a rule, which would make all of them slow.
     #[inline]
     fn is_by_name(&self) -> bool {
-        self.by_name.load(Atomic::Relaxed)
+        self.by_name.load(Atomic::Relaxed) || (!self.dictionary().is_null() && self.is_plain())
     }
 
     /// `_finished`, made on first use as things stand.

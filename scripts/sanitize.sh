@@ -26,16 +26,19 @@ part() {
     if "$@"; then note "$name" "no complaints"; else note "$name" "FAILED: see above" && failed=1; fi
 }
 
-# rust_tests SANITIZER CARGO-ARGUMENT...: the crates' tests; examples too, since tests start them.
-rust_tests() {
-    local sanitizer=$1
-    shift
+# cargo_with SANITIZER COMMAND CARGO-ARGUMENT...: cargo, for the crates.
+cargo_with() {
+    local sanitizer=$1 command=$2
+    shift 2
     # shellcheck disable=SC2086 # packages are words
     RUSTFLAGS="-Zsanitizer=$sanitizer" CARGO_TARGET_DIR=$target/$sanitizer \
-        cargo "+$nightly" test --quiet --no-fail-fast --target "$host" $packages "$@"
+        cargo "+$nightly" "$command" --quiet --target "$host" $packages "$@"
 }
 
-address() { rust_tests address --locked --lib --examples --tests; }
+# Tests start the examples, which are built before.
+address() {
+    cargo_with address build --locked --examples && cargo_with address test --locked --no-fail-fast --lib --tests
+}
 
 # Without -Zbuild-std the locks of std are not seen, and what they protect looks like a race. A child before its program runs
 # (clone with CLONE_VM, invariant B1) is a thread that the sanitizer knows nothing of, and it gives up.
@@ -45,7 +48,8 @@ thread() {
         test=${test%/main.rs} test=$(basename "${test%.rs}")
         case $test in spawn | spawn_stdio | loom_*) ;; *) tests+=(--test "$test") ;; esac
     done
-    rust_tests thread -Zbuild-std --lib --examples "${tests[@]}" -- --skip spawn
+    cargo_with thread build -Zbuild-std --examples &&
+        cargo_with thread test -Zbuild-std --no-fail-fast --lib "${tests[@]}" -- --skip spawn
 }
 
 # The module is not linked with the sanitizer's runtime: the process that loads it has to bring that, and the interpreter's

@@ -147,6 +147,20 @@ pub fn restore(exception: Owned) -> Raised {
     Raised
 }
 
+/// Adds a note to the exception that is set (PEP 678): what the interpreter's own words leave open.
+#[cold]
+pub fn add_note(note: &str) -> Raised {
+    let Some(exception) = take() else {
+        return Raised;
+    };
+    let noted = Owned::str(note)
+        .and_then(|note| super::call_method(&exception, &crate::names::names().add_note, [&note]));
+    if noted.is_err() {
+        drop(take());
+    }
+    restore(exception)
+}
+
 /// Whether the exception that is set is an instance of `class`.
 pub fn matches(class: *mut ffi::PyObject) -> bool {
     // SAFETY: F1; asked only while an exception is set.

@@ -11,6 +11,7 @@ use crate::ffi::raise::{self, type_error, value_error};
 use crate::ffi::{Args, Owned, Raised, Result, call, call_method};
 use crate::future::FutureRef;
 use crate::names::{import, names};
+use crate::task::create::explain_generator;
 
 /// Types that were found to be of coroutines, kept alive: asyncio keeps such a list, too, for its question is a slow one.
 static COROUTINE_TYPES: [OnceLock<Owned>; 8] = [const { OnceLock::new() }; 8];
@@ -92,7 +93,8 @@ pub fn ensure_future(object: &Owned, owner: Option<&Owned>) -> Result {
     } else if is_awaitable(object)? {
         (call(&import("antiphon.awaitables", "wrap_awaitable")?, [object])?, false)
     } else {
-        return Err(type_error("An asyncio.Future, a coroutine or an awaitable is required"));
+        let refused = type_error("An asyncio.Future, a coroutine or an awaitable is required");
+        return Err(explain_generator(object, refused));
     };
     let found;
     let owner = match owner {

@@ -9,7 +9,7 @@ use pyo3::ffi;
 use super::{Name, TaskObject, life, next_number, registry};
 use crate::event_loop::{EventLoop, running};
 use crate::ffi::function::{Function, add_functions};
-use crate::ffi::raise::{Raised, type_error};
+use crate::ffi::raise::{self, Raised, type_error};
 use crate::ffi::{Args, GilCell, Instance, Owned, Result, This, call};
 use crate::names::{import, names};
 use crate::work::{Kind, Work};
@@ -66,7 +66,20 @@ fn check_coroutine_slowly(coro: &Owned) -> Result<()> {
     unsafe {
         ffi::PyErr_Format(ffi::PyExc_TypeError, c"a coroutine was expected, got %R".as_ptr(), coro.as_ptr());
     }
-    Err(Raised)
+    Err(explain_generator(coro, Raised))
+}
+
+/// Adds to the exception that is set what became of coroutines that were generators, if it is about one.
+#[cold]
+pub fn explain_generator(object: &Owned, raised: Raised) -> Raised {
+    // SAFETY: F1; comparing the type of a living object.
+    if unsafe { ffi::PyGen_CheckExact(object.as_ptr()) } == 0 {
+        return raised;
+    }
+    raise::add_note(
+        "Generators are no coroutines any more (since Python 3.11): write 'async def' instead of '@asyncio.coroutine', \
+         and 'await' instead of 'yield from'.",
+    )
 }
 
 /// The name as a `str`.

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from antiphon import debug, forking, reports, spares, watchdog
+from antiphon._antiphon import own_methods
 from antiphon.asyncgens import AsyncGens
 from antiphon.blocking import resolve_options
 from antiphon.datagram import Datagrams
@@ -44,6 +45,7 @@ T = TypeVar("T")
 _CALLED_BY_NAME = (debug, reports, spares, watchdog)
 
 
+@own_methods
 class Loop(
     AsyncGens,
     Tasks,

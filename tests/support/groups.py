@@ -13,6 +13,7 @@ NAMES = (
     "ensure_future",
     "gather",
     "shield",
+    "sleep",
     "timeout",
     "timeout_at",
     "wait",

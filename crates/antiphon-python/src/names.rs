@@ -29,11 +29,11 @@ macro_rules! names {
 names! {
     strings {
         accept, addr, address, _attach, buf, buffer_updated, bufsize, call_later, cancel, cancelled,
-        cast, close, co_flags, connect, connection_lost, connection_made, context, _create_task_slow, data,
+        cast, close, cls, co_flags, connect, connection_lost, connection_made, context, _create_task_slow, data,
         data_received, datagram_received, default, detach, _detach, done, eof_received, errno, error_received,
         extra, family, fileno, _force_close, get_buffer, get_debug, get_extra_info,
         _get_running_loop, get_write_buffer_size, getpeername, getsockname, gettimeout, gi_code, high, is_closing, loop_, low, msg,
-        n, __name__, name, nbytes, _on_timeout, pause_reading, pause_writing, peername, pipe, proto,
+        n, __dict__, __name__, name, nbytes, _on_timeout, pause_reading, pause_writing, peername, pipe, proto,
         protocol, recv, recv_into, recvfrom, recvfrom_into, register, resume_reading, resume_writing,
         _drain_helper, _get_close_waiter, _replace_transport, _source_traceback, can_write_eof, clear,
         client_connected_cb, create_future, exception, extend, feed_data, feed_eof, limit, read, reader,

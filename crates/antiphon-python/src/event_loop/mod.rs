@@ -6,6 +6,7 @@
 
 pub mod collect;
 pub mod create;
+mod own_methods;
 pub mod run;
 pub mod schedule;
 pub mod watch;
@@ -606,5 +607,6 @@ pub fn load(module: &Owned) -> Result<()> {
         let made = made.build(None, Instance::<EventLoop>::PAYLOAD_OFFSET)?;
         let _ = LOOP.set(made as usize);
     }
+    own_methods::load(module)?;
     crate::add_type(module, c"LoopBase", EventLoop::type_object())
 }

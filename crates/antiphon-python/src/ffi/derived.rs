@@ -180,6 +180,21 @@ pub fn allocate<T: DerivedPayload>(kind: *mut ffi::PyTypeObject, payload: T) -> 
     }
 }
 
+/// Clears the object's weak references, and calls their callbacks; most have none.
+/// # Safety
+/// Called from a dealloc slot.
+#[inline(always)]
+pub unsafe fn clear_weak_references(object: *mut ffi::PyObject) {
+    // SAFETY: by the caller's word; the type says where the list of weak references is, before the object if need be.
+    unsafe {
+        let place = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
+        let none = place != 0 && (*object.byte_offset(place).cast::<*mut ffi::PyObject>()).is_null();
+        if cfg!(Py_GIL_DISABLED) || !none {
+            ffi::PyObject_ClearWeakRefs(object);
+        }
+    }
+}
+
 /// A type object that is set once, at import.
 pub struct TypeCell(OnceLock<usize>);
 

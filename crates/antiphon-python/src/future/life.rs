@@ -13,7 +13,7 @@ use pyo3::ffi;
 
 use super::{BASE, FutureData, FutureObject, Inner, future_type};
 use crate::event_loop::{Core, EventLoop};
-use crate::ffi::derived::{Derived, DerivedPayload, allocate};
+use crate::ffi::derived::{Derived, DerivedPayload, allocate, clear_weak_references};
 use crate::ffi::raise;
 use crate::ffi::{Args, HeapType, Instance, Owned, Raised, Result, This, call_method, guard, guard_int};
 use crate::names::names;
@@ -207,7 +207,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
             return;
         }
         ffi::PyObject_GC_UnTrack(object.cast());
-        ffi::PyObject_ClearWeakRefs(object);
+        clear_weak_references(object);
         clear(object);
         end::<FutureData>(object, future_type(), this.unbind(), free_list);
     }

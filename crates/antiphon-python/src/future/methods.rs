@@ -37,6 +37,11 @@ fn set_exception(this: &FutureObject, exception: &Owned) -> Result {
 
 fn add_done_callback(this: &FutureObject, args: Args<'_>) -> Result {
     this.check_initialised()?;
+    if let ([function], false) = (args.positional(), args.has_keywords()) {
+        // SAFETY: the argument is alive during the call.
+        let function = unsafe { Owned::from_borrowed(*function) };
+        return this.add_callback(function, None).map(|()| Owned::none());
+    }
     args.at_least(1, &["fn"])?;
     args.at_most(1)?;
     let context = if args.has_keywords() { args.only_keyword(&names().context)? } else { None };

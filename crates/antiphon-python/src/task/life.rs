@@ -8,7 +8,7 @@ use pyo3::ffi;
 
 use super::{BASE, Inner, Name, TaskData, TaskObject, registry, task_type};
 use crate::event_loop::{Core, EventLoop};
-use crate::ffi::derived::allocate;
+use crate::ffi::derived::{allocate, clear_weak_references};
 use crate::ffi::{Args, HeapType, Instance, Owned, Result, This, call_method, guard, guard_int};
 use crate::future::life::{dictionary, end, finalizing};
 use crate::names::names;
@@ -176,7 +176,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
             return;
         }
         ffi::PyObject_GC_UnTrack(object.cast());
-        ffi::PyObject_ClearWeakRefs(object);
+        clear_weak_references(object);
         clear(object);
         end::<TaskData>(object, task_type(), this.as_future().unbind(), free_list);
     }

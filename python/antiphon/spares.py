@@ -8,22 +8,35 @@ import itertools
 import sys
 import threading
 from asyncio.log import logger
+from weakref import WeakSet
 
 from antiphon import _antiphon
 from antiphon._antiphon import LoopBase
 
-__all__ = ["adopt", "await_blocked_steps", "leave", "start"]
+__all__ = ["adopt", "await_blocked_steps", "join", "leave", "start"]
 
+JOIN_SECONDS = 5.0
+"""How long the last loop's close waits for a spare; an idle one needs the interpreter only."""
 CLOSE_SECONDS = 0.5
 """How long `close` waits for steps that still block."""
 
 _numbers = itertools.count(1)
+_threads: WeakSet[threading.Thread] = WeakSet()
 
 
 def start() -> None:
     """Starts a spare; returns when its thread runs."""
     name = f"antiphon-spare-{next(_numbers)}"
-    threading.Thread(target=_antiphon._serve_as_spare, name=name, daemon=True).start()
+    thread = threading.Thread(target=_antiphon._serve_as_spare, name=name, daemon=True)
+    _threads.add(thread)
+    thread.start()
+
+
+def join(ident: int) -> None:
+    """Waits until a spare that was told to end has ended."""
+    for thread in list(_threads):
+        if thread.ident == ident and thread is not threading.current_thread():
+            thread.join(JOIN_SECONDS)
 
 
 def adopt(loop: LoopBase) -> None:

@@ -214,7 +214,9 @@ impl HandOff {
             claimant.grant(Grant::Closed);
         }
         drop((deferred, failure));
-        spare::resign();
+        if spare::resign().is_err() {
+            crate::ffi::raise::write_unraisable(None);
+        }
         fence::release();
     }
 }

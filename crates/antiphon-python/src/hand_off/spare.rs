@@ -16,6 +16,7 @@ use crate::event_loop::{EventLoop, run};
 use crate::ffi::function::{Function, add_functions};
 use crate::ffi::{Args, GilCell, Instance, Owned, Result, call, detached, raise};
 use crate::names::import;
+use crate::words::this_thread;
 
 /// How many threads may be spares at once, driving and blocked ones included: beyond that a step that blocks keeps the seat.
 const MOST: usize = 256;
@@ -40,10 +41,16 @@ enum Word {
     End,
 }
 
+/// A sleeping spare.
+struct Sleeper {
+    signal: Arc<Signal<Word>>,
+    thread: usize,
+}
+
 /// Sleeping spares. In the child of a fork it is replaced: a lock may have been held, and the threads are gone.
 #[derive(Default)]
 struct Pool {
-    idle: Mutex<Vec<Arc<Signal<Word>>>>,
+    idle: Mutex<Vec<Sleeper>>,
     /// All of them, those that have yet to begin included.
     count: AtomicUsize,
     /// Open loops that may need one.
@@ -51,7 +58,7 @@ struct Pool {
 }
 
 impl Pool {
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Signal<Word>>>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Sleeper>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,13 +78,20 @@ pub fn enlist() {
     pool().users.fetch_add(1, Ordering::Relaxed);
 }
 
-/// One less; with the last one the sleeping spares end.
-pub fn resign() {
+/// One less; with the last one the sleeping spares end. Returns when they have: a thread that asks for the interpreter while
+/// that ends is ended in the middle of native code.
+pub fn resign() -> Result<()> {
     let before = pool().users.fetch_sub(1, Ordering::Relaxed);
     if before == 1 {
         let idle = std::mem::take(&mut *pool().idle());
-        idle.iter().for_each(|spare| spare.send(Word::End));
+        for spare in &idle {
+            spare.signal.send(Word::End);
+        }
+        for spare in idle {
+            call(&import("antiphon.spares", "join")?, [&Owned::int(spare.thread as i64)?])?;
+        }
     }
+    Ok(())
 }
 
 /// In the child of a fork: no spare is left.
@@ -122,7 +136,7 @@ pub fn summon(order: Order) -> bool {
     let Some(spare) = pool().idle().pop() else {
         return false;
     };
-    spare.send(Word::Relieve(order));
+    spare.signal.send(Word::Relieve(order));
     true
 }
 
@@ -138,7 +152,7 @@ fn serve(_args: Args<'_>) -> Result {
             if idle.len() >= WARM || pool.users.load(Ordering::Relaxed) == 0 {
                 break;
             }
-            idle.push(Arc::clone(&mine));
+            idle.push(Sleeper { signal: Arc::clone(&mine), thread: this_thread() });
         }
         match detached(|| wait(&mine)) {
             Word::End => break,

@@ -3,10 +3,13 @@
 use crate::Cancelled;
 use crate::runtime::{Advice, Direction, Loop, Registration, Ticket};
 use crate::wait_node::set_waiting;
-use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::pin::Pin;
 use std::task::{Context, Poll};
+
+/// What a writer waits for.
+const ROOM: &str = "room to write";
 
 /// What has a descriptor that does not block, in the loop that it was made in.
 pub(crate) struct Watched<T: AsFd> {
@@ -51,6 +54,7 @@ impl<T: AsFd> Watched<T> {
     /// Makes a call, or waits until it can be made.
     ///
     /// It fails with [`Cancelled`] inside only if it would wait, so that nothing is lost that a call has brought.
+    #[inline]
     pub(crate) fn poll<R>(
         &self,
         direction: Direction,
@@ -100,14 +104,14 @@ impl<T: AsFd> Watched<T> {
     }
 
     /// As [`poll`](Self::poll), as often as it takes.
-    pub(crate) async fn perform<R>(
+    #[inline]
+    pub(crate) fn perform<R, F: FnMut(&T) -> io::Result<R>>(
         &self,
         direction: Direction,
         what: &'static str,
-        mut call: impl FnMut(&T) -> io::Result<R>,
-    ) -> io::Result<R> {
-        let mut waiting = Waiting { registration: &self.registration, direction, ticket: None };
-        poll_fn(|context| self.poll(direction, &mut waiting.ticket, what, context, &mut call)).await
+        call: F,
+    ) -> Perform<'_, T, F> {
+        Perform { watched: self, direction, what, call, ticket: None }
     }
 
     /// Waits until a call may succeed.
@@ -117,17 +121,31 @@ impl<T: AsFd> Watched<T> {
     }
 }
 
-/// One who may wait; he does no more when this is dropped.
-struct Waiting<'a> {
-    registration: &'a Registration,
+/// The future of [`Watched::perform`]: a type of its own, since this is where every byte comes by.
+#[must_use = "futures do nothing unless awaited"]
+pub(crate) struct Perform<'a, T: AsFd, F> {
+    watched: &'a Watched<T>,
     direction: Direction,
+    what: &'static str,
+    call: F,
     ticket: Option<Ticket>,
 }
 
-impl Drop for Waiting<'_> {
+impl<T: AsFd, R, F: FnMut(&T) -> io::Result<R> + Unpin> Future for Perform<'_, T, F> {
+    type Output = io::Result<R>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<R>> {
+        let Self { watched, direction, what, call, ticket } = self.get_mut();
+        watched.poll(*direction, ticket, what, context, call)
+    }
+}
+
+impl<T: AsFd, F> Drop for Perform<'_, T, F> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.registration.leave(self.direction, ticket);
+            self.watched.leave(self.direction, ticket);
         }
     }
 }
@@ -143,14 +161,14 @@ impl<T: AsFd> Watched<T>
 where
     for<'a> &'a T: Read,
 {
-    pub(crate) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = self.perform(Direction::Read, "data", |mut io| io.read(buffer)).await?;
-        Ok(self.has_read(len, buffer.len()))
+    #[inline]
+    pub(crate) fn read<'a>(&'a self, buffer: &'a mut [u8]) -> impl Future<Output = io::Result<usize>> + 'a {
+        self.perform(Direction::Read, "data", move |io| self.try_read(io, buffer))
     }
 
+    #[inline]
     pub(crate) fn poll_read(&self, context: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let read = self.poll_by_trait(Direction::Read, "data", context, |mut io| io.read(buffer));
-        read.map_ok(|len| self.has_read(len, buffer.len()))
+        self.poll_by_trait(Direction::Read, "data", context, |io| self.try_read(io, buffer))
     }
 
     pub(crate) fn poll_read_vectored(
@@ -159,15 +177,25 @@ where
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
         let room = buffers.iter().map(|buffer| buffer.len()).sum();
-        let read = self.poll_by_trait(Direction::Read, "data", context, |mut io| io.read_vectored(buffers));
-        read.map_ok(|len| self.has_read(len, room))
+        self.poll_by_trait(Direction::Read, "data", context, |mut io| {
+            let len = io.read_vectored(buffers)?;
+            self.has_read(len, room);
+            Ok(len)
+        })
     }
 
-    fn has_read(&self, len: usize, room: usize) -> usize {
+    #[inline]
+    fn try_read(&self, mut io: &T, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = io.read(buffer)?;
+        self.has_read(len, buffer.len());
+        Ok(len)
+    }
+
+    #[inline]
+    fn has_read(&self, len: usize, room: usize) {
         if 0 < len && len < room {
             self.would_block(Direction::Read);
         }
-        len
     }
 }
 
@@ -175,16 +203,13 @@ impl<T: AsFd> Watched<T>
 where
     for<'a> &'a T: Write,
 {
-    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let len = self.perform(Direction::Write, "room to write", |mut io| io.write(bytes)).await?;
-        Ok(self.has_written(len, bytes.len()))
+    #[inline]
+    pub(crate) fn write<'a>(&'a self, bytes: &'a [u8]) -> impl Future<Output = io::Result<usize>> + 'a {
+        self.perform(Direction::Write, ROOM, move |io| self.try_write(io, bytes))
     }
 
     pub(crate) async fn write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        let all = buffers.iter().map(|buffer| buffer.len()).sum();
-        let len =
-            self.perform(Direction::Write, "room to write", |mut io| io.write_vectored(buffers)).await?;
-        Ok(self.has_written(len, all))
+        self.perform(Direction::Write, ROOM, |io| self.try_write_vectored(io, buffers)).await
     }
 
     pub(crate) async fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
@@ -199,9 +224,7 @@ where
     }
 
     pub(crate) fn poll_write(&self, context: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written =
-            self.poll_by_trait(Direction::Write, "room to write", context, |mut io| io.write(bytes));
-        written.map_ok(|len| self.has_written(len, bytes.len()))
+        self.poll_by_trait(Direction::Write, ROOM, context, |io| self.try_write(io, bytes))
     }
 
     pub(crate) fn poll_write_vectored(
@@ -209,17 +232,27 @@ where
         context: &Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let all = buffers.iter().map(|buffer| buffer.len()).sum();
-        let written = self
-            .poll_by_trait(Direction::Write, "room to write", context, |mut io| io.write_vectored(buffers));
-        written.map_ok(|len| self.has_written(len, all))
+        self.poll_by_trait(Direction::Write, ROOM, context, |io| self.try_write_vectored(io, buffers))
     }
 
-    fn has_written(&self, len: usize, all: usize) -> usize {
+    #[inline]
+    fn try_write(&self, mut io: &T, bytes: &[u8]) -> io::Result<usize> {
+        let len = io.write(bytes)?;
+        self.has_written(len, bytes.len());
+        Ok(len)
+    }
+
+    fn try_write_vectored(&self, mut io: &T, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let len = io.write_vectored(buffers)?;
+        self.has_written(len, buffers.iter().map(|buffer| buffer.len()).sum());
+        Ok(len)
+    }
+
+    #[inline]
+    fn has_written(&self, len: usize, all: usize) {
         if len < all {
             self.would_block(Direction::Write);
         }
-        len
     }
 }
 

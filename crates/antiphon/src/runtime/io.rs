@@ -160,7 +160,8 @@ impl Loop {
     pub(crate) fn dispatch(&self, event: Event) {
         let key = Key::from_bits(event.token.0);
         let Some(readiness) = self.io.entries.borrow().get(key).cloned() else { return }; // A2
-        let Some(mut interest) = readiness.interest.get() else { return };
+        let Some(told) = readiness.interest.get() else { return };
+        let mut interest = told;
         if event.readable {
             readiness.read.promising.set(true);
             let woken = readiness.read.wake();
@@ -173,8 +174,10 @@ impl Loop {
             self.io.count(0, woken);
             interest.writable &= woken > 0;
         }
-        // What fails here is told to the next one who waits.
-        let _ = self.tell_driver(&readiness, key, interest);
+        if interest != told {
+            // What fails here is told to the next one who waits.
+            let _ = self.tell_driver(&readiness, key, interest);
+        }
     }
 
     fn tell_driver(&self, readiness: &Readiness, key: Key, wanted: Interest) -> io::Result<()> {
@@ -238,6 +241,7 @@ impl Registration {
         if self.own.is_running() { Ok(()) } else { Err(WrongLoop) }
     }
 
+    #[inline]
     pub(crate) fn advice(&self, direction: Direction) -> Advice {
         let side = self.readiness.side(direction);
         match side.streak.get() {
@@ -254,6 +258,7 @@ impl Registration {
     }
 
     /// A call would block now.
+    #[inline]
     pub(crate) fn would_block(&self, direction: Direction) {
         self.readiness.side(direction).promising.set(false);
     }
@@ -267,18 +272,28 @@ impl Registration {
     ) -> io::Result<()> {
         let side = self.readiness.side(direction);
         side.streak.set(0);
-        let key = self.key();
-        let mut interest = self.readiness.interest.get().unwrap_or_default();
-        match direction {
-            Direction::Read => interest.readable = true,
-            Direction::Write => interest.writable = true,
+        let asked = self.readiness.interest.get().unwrap_or_default();
+        let is_asked = match direction {
+            Direction::Read => asked.readable,
+            Direction::Write => asked.writable,
+        };
+        if !is_asked {
+            self.ask_driver(direction, asked)?;
         }
-        self.own.tell_driver(&self.readiness, key, interest)?;
         let ticket = *ticket.get_or_insert_with(|| side.new_ticket());
         if side.enter(ticket, context) {
             self.own.io.count(1, 0);
         }
         Ok(())
+    }
+
+    #[cold]
+    fn ask_driver(&self, direction: Direction, mut interest: Interest) -> io::Result<()> {
+        match direction {
+            Direction::Read => interest.readable = true,
+            Direction::Write => interest.writable = true,
+        }
+        self.own.tell_driver(&self.readiness, self.key(), interest)
     }
 
     /// The one with this ticket waits no more.

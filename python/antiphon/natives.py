@@ -2,19 +2,19 @@
 
 A name is listed with the module of asyncio that defines it. Releases of CPython differ in what they have: a name that
 the running one lacks is left out. What is not listed asks the loop, or asyncio's own lists of tasks, which antiphon
-keeps too: `all_tasks`, `current_task`, `run_coroutine_threadsafe`, `to_thread`, `wrap_future`.
+keeps too: `all_tasks`, `current_task`, `to_thread`, `wrap_future`.
 """
 
 import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from antiphon import _antiphon, streams, task_groups
+from antiphon import _antiphon, streams, task_groups, threads
 
 __all__ = ["NAMES", "ours", "replacements"]
 
 # What runs once per connection or per call is Python; that comes before the native part it is made of.
-_HOMES = (streams, _antiphon)
+_HOMES = (streams, threads, _antiphon)
 # Imported for what it does to the native class.
 _COMPLETED = (task_groups,)
 
@@ -28,6 +28,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "eager_task_factory",
         "ensure_future",
         "gather",
+        "run_coroutine_threadsafe",
         "shield",
         "sleep",
         "wait",

@@ -75,7 +75,7 @@ class PickledIntake(Intake):
 
     def _returned(self, number: int, value: object) -> None:
         try:
-            parcel = self._pack(pickling.dump(value, lambda: "the result", foreign=False))
+            parcel = self._pack(pickling.dump(value, lambda: "the result"))
         except Exception as error:
             self._raised(number, error)
         else:
@@ -84,7 +84,7 @@ class PickledIntake(Intake):
     def _raised(self, number: int, error: BaseException) -> None:
         text = "".join(traceback.format_exception(error))
         try:
-            parcel = self._pack(pickling.dump(error, lambda: "the exception", foreign=False))
+            parcel = self._pack(pickling.dump(error, lambda: "the exception"))
         except Exception:
             parcel = None
         words = "".join(traceback.format_exception_only(error)).strip()

@@ -19,6 +19,8 @@ class PickledLink(WorkerLink):
     def _unpack(self, parcel: Parcel) -> tuple[bytes | memoryview, list[memoryview]]: ...
 
     def _open(self, parcel: Any) -> Any:
+        if type(parcel) is bytes:
+            return pickling.load(parcel)
         return pickling.load(*self._unpack(parcel))
 
     def _open_error(self, parcel: Any, traceback: str, words: str) -> BaseException:

@@ -8,12 +8,12 @@ Source: PEP 574; Lib/pickle.py.
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from antiphon.pool.errors import TransferError
 
-__all__ = ["OUT_OF_BAND_BYTES", "Pickled", "dump", "importable", "load"]
+__all__ = ["OUT_OF_BAND_BYTES", "Pickled", "dump", "importable", "load", "main_cannot_be_imported"]
 
 #: Buffers from this size on cross in shared memory.
 OUT_OF_BAND_BYTES = 1 << 18
@@ -25,15 +25,18 @@ _MOST_DEEP = 8
 
 
 def dump(
-    value: object, name: Callable[[], str], parts: Sequence[str] = (), foreign: bool | None = None
+    value: object,
+    name: Callable[[], str],
+    part: Callable[[int], str] | None = None,
+    foreign: bool = False,
 ) -> Pickled:
     """Pickles `value`.
 
     Args:
         value: what is to cross.
         name: says what `value` is; called for the text of an error alone.
-        parts: what the items of `value` are called, if it is a tuple and its items have names.
-        foreign: who reads it does not have this program's `__main__`; None: if that is one that cannot be imported.
+        part: what the items of `value` are called, if it is a tuple and its items have names; called like `name`.
+        foreign: who reads it does not have this program's `__main__`.
 
     Returns:
         The pickle and its out-of-band buffers, which refer to the memory of `value`.
@@ -41,6 +44,16 @@ def dump(
     Raises:
         TransferError: `value` or something in it cannot be pickled, by cloudpickle neither.
     """
+    if not foreign:
+        # Nearly all objects have no such buffers, and need no function to ask about each.
+        found: list[pickle.PickleBuffer] = []
+        try:
+            data = pickle.dumps(value, protocol=5, buffer_callback=found.append)
+        except Exception:
+            pass  # with the others below
+        else:
+            if not found:
+                return data, []
     buffers: list[memoryview] = []
 
     def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
@@ -53,8 +66,6 @@ def dump(
         buffers.append(raw)
         return False
 
-    if foreign is None:
-        foreign = _main_cannot_be_imported()
     dumps = _cloud_dumps() if foreign else None
     try:
         return (dumps or pickle.dumps)(value, protocol=5, buffer_callback=keep_in_band), buffers
@@ -66,7 +77,7 @@ def dump(
                 return cloud(value, protocol=5, buffer_callback=keep_in_band), buffers
             except Exception:
                 buffers.clear()
-        raise TransferError(_complaint(value, name(), parts, error, cloud is not None)) from error
+        raise TransferError(_complaint(value, name(), part, error, cloud is not None)) from error
 
 
 def load(data: bytes | memoryview, buffers: Iterable[memoryview] = ()) -> Any:
@@ -83,13 +94,13 @@ def importable(function: object, foreign: bool = False) -> bool:
     """
     if type(function) is not types.FunctionType or function.__closure__ is not None:
         return False
-    if function.__module__ == "__main__" and (foreign or _main_cannot_be_imported()):
+    if function.__module__ == "__main__" and (foreign or main_cannot_be_imported()):
         return False
     module = sys.modules.get(function.__module__)
     return getattr(module, function.__qualname__, None) is function
 
 
-def _main_cannot_be_imported() -> bool:
+def main_cannot_be_imported() -> bool:
     """Whether `__main__` is a notebook or an interactive session, whose names a worker cannot look up."""
     main = sys.modules.get("__main__")
     return (
@@ -109,14 +120,18 @@ def _cloud_dumps() -> Any:
 
 
 def _complaint(
-    value: object, name: str, parts: Sequence[str], error: Exception, has_cloudpickle: bool
+    value: object,
+    name: str,
+    part: Callable[[int], str] | None,
+    error: Exception,
+    has_cloudpickle: bool,
 ) -> str:
     """Names the innermost thing that cannot be pickled, and what can be done."""
     path, culprit = name, value
-    if parts and isinstance(value, tuple) and len(parts) == len(value):
-        for part, item in zip(parts, value, strict=True):
+    if part is not None and isinstance(value, tuple):
+        for index, item in enumerate(value):
             if not _picklable(item):
-                path, culprit = f"{name}: {part}", item
+                path, culprit = f"{name}: {part(index)}", item
                 break
     path, culprit = _innermost(culprit, path, _MOST_DEEP)
     kind = f"{type(culprit).__module__}.{type(culprit).__qualname__}".removeprefix("builtins.")

@@ -11,7 +11,6 @@ The pool's own side runs on any asyncio loop; its workers run antiphon's.
 
 import asyncio
 import contextvars
-import inspect
 import os
 import sys
 from collections.abc import (
@@ -28,9 +27,9 @@ from concurrent.futures import Executor
 from types import TracebackType
 from typing import Any, TypeVar, TypeVarTuple
 
-from antiphon.pool import pickling
 from antiphon.pool.call import Call, name_of
-from antiphon.pool.carried import locate, values_of
+from antiphon.pool.call_maker import CallMaker
+from antiphon.pool.carried import locate
 from antiphon.pool.errors import PoolClosed, WorkerLost
 from antiphon.pool.functions import Functions
 from antiphon.pool.link import WorkerLink
@@ -127,6 +126,13 @@ class Pool:
         loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(loop, self._concurrency, self._grace, self._most_losses)
         self._make_link = self._link_maker(loop)
+        self._maker = CallMaker(
+            loop,
+            self._scheduler,
+            None if self._kind == "thread" else self._functions,
+            self._executor is not None,
+            self._carry,
+        )
         starts = [loop.create_future() for _ in range(self._count)]
         self._keepers = [
             loop.create_task(self._keep(start), name=f"antiphon pool: worker {place}")
@@ -206,10 +212,9 @@ class Pool:
             TransferError: the function or its arguments cannot be pickled.
             PoolClosed: the pool is not open.
         """
-        call = self._make_call(function, args, idempotent)
-        if timeout is not None:
-            call.expire_after(timeout)
-        self._entered().submit(call)
+        scheduler = self._entered()
+        call = self._maker.of(function, idempotent, timeout)(args)
+        scheduler.submit(call)
         return call
 
     def map(
@@ -233,13 +238,9 @@ class Pool:
         Returns:
             Something to await for the list of results, or to iterate with `async for`, in order of the inputs.
         """
-        self._check(function)
+        submit = self._submitter(function, idempotent, timeout)
         totals = [len(iterable) for iterable in iterables if isinstance(iterable, Sized)]
         shown = make_progress(progress, name_of(function), min(totals, default=None))
-
-        def submit(arguments: tuple[Any, ...]) -> Call[T]:
-            return self.spawn(function, *arguments, idempotent=idempotent, timeout=timeout)
-
         return Mapped(zip(*iterables, strict=False), submit, self._limit(limit), shown)
 
     def as_completed(
@@ -254,17 +255,12 @@ class Pool:
         """As `map`, in order of completion.
 
         Returns:
-            An asynchronous iterator of calls that are done: `await call` gives the result, or raises what the
-                function
+            An asynchronous iterator of calls that are done: `await call` gives the result, or raises what the function
             did; `call.arguments` says which it is.
         """
-        self._check(function)
+        submit = self._submitter(function, idempotent, timeout)
         totals = [len(iterable) for iterable in iterables if isinstance(iterable, Sized)]
         shown = make_progress(progress, name_of(function), min(totals, default=None))
-
-        def submit(arguments: tuple[Any, ...]) -> Call[T]:
-            return self.spawn(function, *arguments, idempotent=idempotent, timeout=timeout)
-
         return completed(zip(*iterables, strict=False), submit, self._limit(limit), shown)
 
     def stream(
@@ -286,12 +282,8 @@ class Pool:
         Returns:
             An asynchronous iterator of the results, in order of the inputs.
         """
-        self._check(function)
+        submit = self._submitter(function, idempotent, timeout)
         shown = make_progress(progress, name_of(function), None)
-
-        def submit(arguments: tuple[Any, ...]) -> Call[T]:
-            return self.spawn(function, *arguments, idempotent=idempotent, timeout=timeout)
-
         return streamed(inputs, submit, limit or self._count * self._concurrency, shown)
 
     async def broadcast(self, function: Function[T], *args: Any) -> list[T]:
@@ -309,10 +301,11 @@ class Pool:
             raise ValueError(
                 "an executor chooses its workers itself, so no call can go to each of them"
             )
+        make = self._maker.of(function, False, None)
         calls = []
         for link in scheduler.links:
             if link.ready:
-                call = self._make_call(function, args, False)
+                call = make(args)
                 scheduler.submit_to(link, call)
                 calls.append(call)
         try:
@@ -337,43 +330,20 @@ class Pool:
             lost=self._lost,
         )
 
-    def _make_call(
-        self, function: Callable[..., Any], args: tuple[Any, ...], idempotent: bool
-    ) -> Call[Any]:
-        """Makes a call's handle, with all that a worker needs for it."""
-        scheduler = self._entered()
-        self._check(function)
-        call: Call[Any] = Call(asyncio.get_running_loop(), scheduler, function, args, idempotent)
-        if self._kind != "thread":
-            call.function_key = key = self._functions.key_of(function)
-            if not args and key:
-                call.pickled = _NO_ARGUMENTS
-            else:
-                call.pickled = pickling.dump(
-                    args if key else (function, *args),
-                    lambda: f"the call of {name_of(function)}",
-                    _Places(bool(key), len(args)),
-                    foreign=True if self._executor is not None else None,
-                )
-        if self._carry:
-            values = values_of(self._carry)
-            if self._kind == "thread":
-                call.carried = values
-            else:
-                call.carried = pickling.dump(values, lambda: "the carried context variables")[0]
-        return call
+    def _submitter(
+        self, function: Callable[..., Any], idempotent: bool, timeout: float | None
+    ) -> Callable[[tuple[Any, ...]], Call[Any]]:
+        """Gives what makes and submits calls of one function."""
+        self._entered()
+        make = self._maker.of(function, idempotent, timeout)
 
-    def _check(self, function: Any) -> None:
-        """Refuses what is no function."""
-        if inspect.iscoroutine(function):
-            name = function.__qualname__
-            function.close()
-            raise TypeError(
-                "a pool takes the coroutine function and its arguments, not a coroutine: "
-                f"run({name}, ...) instead of run({name}(...))"
-            )
-        if not callable(function):
-            raise TypeError(f"a pool takes a function and its arguments, not {function!r}")
+        def submit(arguments: tuple[Any, ...]) -> Call[Any]:
+            scheduler = self._entered()
+            call = make(arguments)
+            scheduler.submit(call)
+            return call
+
+        return submit
 
     def _limit(self, limit: int | None) -> int:
         if limit is None:
@@ -470,29 +440,6 @@ class Pool:
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
-
-
-_NO_ARGUMENTS = pickling.dump((), lambda: "no arguments", foreign=False)
-
-
-class _Places(Sequence[str]):
-    """What the items of a call's pickle are called, made when an error needs it."""
-
-    def __init__(self, only_arguments: bool, count: int) -> None:
-        self._only_arguments = only_arguments
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count + (not self._only_arguments)
-
-    def __getitem__(self, index: Any) -> Any:
-        if index >= len(self):
-            raise IndexError(index)
-        if not self._only_arguments:
-            if index == 0:
-                return "the function"
-            index -= 1
-        return f"argument {index}"
 
 
 def _refuse_in_starting_worker() -> None:

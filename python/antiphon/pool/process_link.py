@@ -54,7 +54,10 @@ class Setup:
         program.pop("start_method", None)  # multiprocessing's, which is the program's business
         self._program = pickling.dump(program, lambda: "how the program was started")[0]
         self._own = pickling.dump(
-            (initializer, initargs, carried), lambda: "the initializer", ("it", "its arguments", "")
+            (initializer, initargs, carried),
+            lambda: "the start of a worker",
+            ("the initializer", "its arguments", "context variables").__getitem__,
+            pickling.main_cannot_be_imported(),
         )[0]
 
     def message(self) -> tuple[bytes, bytes]:

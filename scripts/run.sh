@@ -16,6 +16,10 @@ echo "== examples/countdown.py: five tasks that count down from $count (the arti
 $antiphon examples/countdown.py "$count"
 
 echo
+echo "== examples/pool.py: the same on all cores"
+$antiphon examples/pool.py "$count"
+
+echo
 echo "== examples/generator.py: stepped past its end, so a traceback and exit status 1 are what it should give"
 status=0
 $antiphon examples/generator.py || status=$?

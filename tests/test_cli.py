@@ -360,6 +360,12 @@ class TestExamples:
         parts = [float(line.rsplit(" ", 1)[1]) for line in lines]
         assert sum(parts[:5]) <= parts[5]
 
+    def test_pool(self, command, tmp_path):
+        status, output, errors = run(command, str(EXAMPLES / "pool.py"), "10", cwd=tmp_path)
+        assert status == 0, errors
+        lines = [line.split(" ")[0] for line in output.splitlines()]
+        assert lines == ["one", *["worker"] * 5, str(len(os.sched_getaffinity(0)))]
+
     def test_generator(self, command, tmp_path):
         status, output, errors = run(command, str(EXAMPLES / "generator.py"), cwd=tmp_path)
         assert (status, output) == (1, "1\n2\n")

@@ -199,6 +199,8 @@ class ProcessLink(PickledLink):
         super()._become_ready()
         if not self._started.done():
             self._started.set_result(None)
+        if self._stopping:  # the pool was left while this worker started
+            self.stop()
 
     def _receive_control(self, received: list[tuple[Any, ...]]) -> None:
         for _, numbers in received:

@@ -1,0 +1,316 @@
+"""Measures pools of workers: antiphon's against aiomultiprocess and the standard library's, in one run.
+
+    python -m benches.pools                   # every row
+    python -m benches.pools --rows map,round_trip --rounds 5 --workers 2
+
+    article      the article's first program (coroutines that count down) through the pool, against the same in one loop
+    map          100,000 trivial calls: Pool.map, ProcessPoolExecutor.map, aiomultiprocess.Pool.map
+    round_trip   one call after the other, each awaited
+    argument     100 MiB as an argument, against a memcpy of as much
+    serve        aiohttp and uvicorn saying hello on one worker and on several, under wrk
+
+Contenders take turns within a round; a figure is the best round's, with the median beside it. These are wall times, for
+what is measured is several processes at once: figures of a busy machine say little, and the ratios of one run most.
+"""
+
+import argparse
+import asyncio
+import functools
+import os
+import pickle
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from statistics import median
+from typing import Any
+
+import antiphon
+from benches.contender import ROOT
+
+CALLS = 100_000
+#: How many calls of the peers are made where they are slow; the time is scaled up.
+PEER_CALLS = 20_000
+ROUND_TRIPS = 2_000
+ARGUMENT_BYTES = 100 << 20
+COUNT = 5_000_000
+SECONDS_OF_LOAD = 4
+
+Figures = dict[str, list[float]]
+
+
+async def count_down(count: int) -> None:
+    """The article's first program, its inner loop."""
+    while True:
+        count -= 1
+        if count < 0:
+            break
+
+
+async def same(value: Any) -> Any:
+    """A trivial call."""
+    return value
+
+
+def plain_same(value: Any) -> Any:
+    """The same for executors of plain functions."""
+    return value
+
+
+async def touch(buffer: Any) -> int:
+    """Takes a large argument."""
+    return len(buffer)
+
+
+async def measure(work: Coroutine[Any, Any, object]) -> float:
+    """Returns the seconds that a coroutine takes."""
+    began = time.perf_counter()
+    await work
+    return time.perf_counter() - began
+
+
+async def article(rounds: int, workers: int) -> Figures:
+    """Serial, through the pool, and the pool with its start; seconds."""
+    figures: Figures = {"serial": [], "pool": [], "pool and its start": []}
+    for _ in range(rounds):
+        began = time.perf_counter()
+        for _ in range(workers):
+            await count_down(COUNT)
+        figures["serial"].append(time.perf_counter() - began)
+        began = time.perf_counter()
+        async with antiphon.Pool(workers, "process") as pool:
+            inner = time.perf_counter()
+            await pool.map(count_down, [COUNT] * workers)
+            figures["pool"].append(time.perf_counter() - inner)
+        figures["pool and its start"].append(time.perf_counter() - began)
+    return figures
+
+
+async def mapped(rounds: int, workers: int) -> Figures:
+    """Seconds for CALLS trivial calls, and the CPU seconds of all processes for them and for the workers' start."""
+    try:
+        import aiomultiprocess
+    except ImportError:
+        aiomultiprocess = None
+    figures: Figures = {"antiphon": [], "ProcessPoolExecutor": [], "aiomultiprocess": []}
+    figures |= {f"{name}, CPU": [] for name in list(figures)}
+    share = CALLS / PEER_CALLS
+    for _ in range(rounds):
+        cpu = cpu_seconds()
+        async with antiphon.Pool(workers, "process") as pool:
+            await pool.map(same, range(1000))
+            figures["antiphon"].append(await measure(collect(pool.map(same, range(CALLS)))))
+        figures["antiphon, CPU"].append(cpu_seconds() - cpu)
+        cpu = cpu_seconds()
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
+            list(executor.map(plain_same, range(100)))
+            began = time.perf_counter()
+            for _ in executor.map(plain_same, range(PEER_CALLS)):
+                pass
+            figures["ProcessPoolExecutor"].append((time.perf_counter() - began) * share)
+        figures["ProcessPoolExecutor, CPU"].append((cpu_seconds() - cpu) * share)
+        if aiomultiprocess is not None:
+            cpu = cpu_seconds()
+            async with aiomultiprocess.Pool(workers) as peer:
+                await peer.map(same, range(100))
+                figures["aiomultiprocess"].append(
+                    await measure(collect(peer.map(same, range(PEER_CALLS)))) * share
+                )
+            figures["aiomultiprocess, CPU"].append((cpu_seconds() - cpu) * share)
+    return figures
+
+
+def cpu_seconds() -> float:
+    """Returns the CPU time of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+async def collect(results: Any) -> Any:
+    """Awaits what is awaitable and no coroutine."""
+    return await results
+
+
+async def round_trips(rounds: int, workers: int) -> Figures:
+    """Median seconds of one call, in each round."""
+    figures: Figures = {"antiphon": [], "ProcessPoolExecutor": []}
+    for _ in range(rounds):
+        async with antiphon.Pool(1, "process") as pool:
+            await pool.map(same, range(1000))
+            times = [await measure(pool.run(same, 1)) for _ in range(ROUND_TRIPS)]
+            figures["antiphon"].append(median(times))
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(executor, plain_same, 1)
+            times = [
+                await measure(collect(loop.run_in_executor(executor, plain_same, 1)))
+                for _ in range(ROUND_TRIPS // 4)
+            ]
+            figures["ProcessPoolExecutor"].append(median(times))
+    return figures
+
+
+async def argument(rounds: int, workers: int) -> Figures:
+    """Seconds to copy ARGUMENT_BYTES, and to call with them."""
+    figures: Figures = {"memcpy": [], "call": []}
+    source, target = bytearray(ARGUMENT_BYTES), bytearray(ARGUMENT_BYTES)
+    async with antiphon.Pool(1, "process") as pool:
+        for _ in range(2):  # memory is mapped at both ends
+            await pool.run(touch, pickle.PickleBuffer(source))
+        for _ in range(rounds):
+            began = time.perf_counter()
+            memoryview(target)[:] = source
+            figures["memcpy"].append(time.perf_counter() - began)
+            figures["call"].append(await measure(pool.run(touch, pickle.PickleBuffer(source))))
+    return figures
+
+
+def aiohttp_hello() -> Any:
+    """An aiohttp application."""
+    from aiohttp import web
+
+    async def hello(request: web.Request) -> web.Response:
+        return web.Response(body=b"Hello, world!", content_type="text/plain")
+
+    application = web.Application()
+    application.router.add_get("/", hello)
+    return application
+
+
+def asgi_hello() -> Any:
+    """An ASGI application."""
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"13")]
+
+    async def hello(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"Hello, world!"})
+
+    return hello
+
+
+async def served(rounds: int, workers: int) -> Figures:
+    """Seconds per request."""
+    figures: Figures = {}
+    for _ in range(rounds):
+        for application in ("aiohttp_hello", "asgi_hello"):
+            for count in (1, workers):
+                name = f"{application}, workers: {count}"
+                figures.setdefault(name, []).append(1 / request_rate(application, count))
+    return figures
+
+
+def request_rate(application: str, workers: int) -> float:
+    """Returns the requests per second that wrk gets answered."""
+    if shutil.which("wrk") is None:
+        raise SystemExit("the row serve needs wrk, a Debian package of that name")
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port, descriptor = sock.getsockname()[1], sock.fileno()
+        server = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "benches.pools",
+                "--serve",
+                application,
+                str(descriptor),
+                str(workers),
+            ],
+            cwd=ROOT,
+            pass_fds=[descriptor],
+        )
+    try:
+        # Until all workers are there; then for the measurement.
+        for seconds in (2, SECONDS_OF_LOAD):
+            load = ["wrk", "-t1", "-c64", f"-d{seconds}s", f"http://127.0.0.1:{port}/"]
+            report = subprocess.run(load, capture_output=True, text=True, check=True).stdout
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait()
+    found = re.search(r"Requests/sec:\s+([\d.]+)", report)
+    if found is None or re.search(r"Non-2xx|Socket errors", report):
+        raise SystemExit(f"wrk: {report}")
+    return float(found[1])
+
+
+ROWS: dict[str, Callable[[int, int], Coroutine[Any, Any, Figures]]] = {
+    "article": article,
+    "map": mapped,
+    "round_trip": round_trips,
+    "argument": argument,
+    "serve": served,
+}
+
+#: Row: what is to be reached, as first figure / second figure and the least gain.
+TARGETS = {
+    "map": [
+        ("aiomultiprocess", "antiphon", 5.0),
+        ("ProcessPoolExecutor", "antiphon", 3.0),
+        ("aiomultiprocess, CPU", "antiphon, CPU", 5.0),
+        ("ProcessPoolExecutor, CPU", "antiphon, CPU", 3.0),
+    ],
+    "argument": [("memcpy", "call", 1 / 1.3)],
+}
+
+
+def report(row: str, figures: Figures, workers: int) -> None:
+    """Prints a row's figures and how they stand to its targets."""
+    print(f"\n{row}")
+    best = {name: min(times) for name, times in figures.items() if times}
+    for name, times in figures.items():
+        if times:
+            print(f"  {name:32} {best[name]:12.6f} s   median {median(times):.6f} s")
+        else:
+            print(f"  {name:32} not installed")
+    for peer, subject, gain in TARGETS.get(row, ()):
+        if peer in best:
+            print(f"  {peer} / {subject}: {best[peer] / best[subject]:.2f} (at least {gain:.2f})")
+    if row == "article":
+        cores = min(workers, len(os.sched_getaffinity(0)))
+        limit = best["serial"] / cores * 1.1
+        print(
+            f"  pool: {best['pool']:.3f} s (at most {limit:.3f} s, a tenth over serial / {cores})"
+        )
+    if row == "round_trip":
+        print(f"  round trip: {best['antiphon'] * 1e6:.1f} us (at most 60)")
+    if row == "serve":
+        for name in ("aiohttp_hello", "asgi_hello"):
+            gain = best[f"{name}, workers: 1"] / best[f"{name}, workers: {workers}"]
+            print(
+                f"  {name}: {gain:.2f} of one worker (at least 1.8; wrk takes its share of the cores)"
+            )
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benches.pools", description="Measures pools.")
+    parser.add_argument("--rows", default=",".join(ROWS), help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        application, descriptor, workers = options.serve
+        sock = socket.socket(fileno=int(descriptor))
+        factory = functools.partial(made, application)
+        antiphon.serve(factory, sock=sock, workers=int(workers), drain=2.0)
+        return
+    for row in options.rows.split(","):
+        figures = antiphon.run(ROWS[row](options.rounds, options.workers))
+        report(row, figures, options.workers)
+
+
+def made(name: str) -> Any:
+    """Makes an application by its name: `__main__` is another module in the workers."""
+    return {"aiohttp_hello": aiohttp_hello, "asgi_hello": asgi_hello}[name]()
+
+
+if __name__ == "__main__":
+    main()

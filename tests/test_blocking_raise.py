@@ -10,7 +10,7 @@ import threading
 import pytest
 
 import antiphon
-from antiphon import BlockingError, Stall, blocking_report, natives
+from antiphon import BlockingError, Stall, blocking, blocking_report, natives
 from support.blocking import Watched
 
 
@@ -89,12 +89,15 @@ def test_task_that_blocks_twice_fails_with_the_first_error(watched):
         second = watched.block()
         numbers.extend([first.number, second.number])
 
-    numbers = []
+    numbers, errors = [], []
+    unregister = blocking.on_verdict(errors.append)
     task = watched.loop.create_task(main())
     with pytest.raises(BlockingError) as caught:
         watched.run(task)
+    unregister()
     assert numbers[0] < numbers[1]
-    assert "main" in str(caught.value)
+    assert caught.value is errors[0]
+    assert len(errors) == 2
     assert task.cancelling() == 1
 
 
@@ -290,10 +293,37 @@ def test_collection_of_garbage_fails_nobody(watched):
             gc.callbacks.remove(hold_up)
         return "fine"
 
-    with contextlib.suppress(
-        BlockingError
-    ):  # the scheduler may have made it look like something else first
+    errors = []
+    unregister = blocking.on_verdict(errors.append)
+    with contextlib.suppress(BlockingError):
+        # The scheduler may have made it look like something else first.
         assert watched.run(main()) == "fine"
+    unregister()
+    assert Stall.COLLECTING not in [error.stall for error in errors]
+
+
+@pytest.mark.parametrize("stall", Stall)
+def test_only_blocking_is_blamed(watched, stall):
+    async def main():
+        reporter, number = watched.loop._reporter, watched.loop._step_number()
+        reporter.capture(number, stall, True, 0.1, threading.get_ident())
+        return reporter.verdict(number)
+
+    event = watched.run(main())
+    if stall in ("blocked", "keeping the interpreter", "computing", "computing in C"):
+        assert event.over
+        assert event.seconds >= 0.1
+    else:
+        assert event is None
+
+
+def test_finding_about_another_step_is_no_verdict(watched):
+    async def main():
+        reporter, number = watched.loop._reporter, watched.loop._step_number()
+        reporter.capture(number, Stall.BLOCKED, True, 0.1, threading.get_ident())
+        return reporter.verdict(number - 1)
+
+    assert watched.run(main()) is None
 
 
 def test_step_that_was_only_looked_at_fails_nobody(watched, monkeypatch):

@@ -160,8 +160,8 @@ class Reporter:
         return dataclasses.replace(event, seconds=took, over=True)
 
     def condemn(self, task: Any, error: BlockingError) -> None:
-        """Keeps the error that a task is to fail with at its end."""
-        self._condemned[task] = error
+        """Keeps the error that a task is to fail with at its end; the first one counts."""
+        self._condemned.setdefault(task, error)
 
     def condemnation(self, task: Any) -> BlockingError | None:
         """Takes out the error that a task is to fail with."""

@@ -202,7 +202,7 @@ impl Sampler {
 
     fn tell(&mut self, now: Instant) {
         let number = self.seen.number();
-        if self.told == Told::Nothing && !self.watched.word.mark_overdue(number) {
+        if self.told == Told::Nothing && !self.watched.word.mark_overdue(self.seen) {
             return;
         }
         let step = OverdueStep {

@@ -68,6 +68,12 @@ impl Reading {
     }
 }
 
+/// The number after the one in `word`, with nothing beside it.
+#[inline(always)]
+const fn next(word: u64) -> u64 {
+    (word | ((1 << NUMBER) - 1)) + 1
+}
+
 /// The word of one loop, and what belongs to it.
 ///
 /// [`begin`](Self::begin), [`end`](Self::end), [`begin_turn`](Self::begin_turn), [`sleep`](Self::sleep),
@@ -89,7 +95,7 @@ pub struct StepWord {
     word: AtomicU64,
     /// The number of the turn.
     turn: AtomicU64,
-    /// The overdue step's number; zero is no step's.
+    /// The word as it was in the overdue step; zero was never so.
     overdue: AtomicU64,
     /// When the overdue step ended, on the monotonic clock; meaningful once the word has changed.
     ended_ns: AtomicI64,
@@ -119,21 +125,21 @@ impl StepWord {
     /// A step begins.
     #[inline(always)]
     pub fn begin(&self, kind: StepKind) {
-        let number = (self.word.load(Ordering::Relaxed) >> NUMBER) + 1;
-        self.word.store(number << NUMBER | (kind as u64) << KIND | STEP, Ordering::Relaxed);
+        let before = self.word.load(Ordering::Relaxed);
+        self.word.store(next(before) | (kind as u64) << KIND | STEP, Ordering::Relaxed);
     }
 
     /// The step has ended; whether it was [found overdue](Self::overdue_step) by then.
     #[inline(always)]
     #[must_use]
     pub fn end(&self) -> bool {
-        let number = self.word.load(Ordering::Relaxed) >> NUMBER;
-        if self.overdue.load(Ordering::Relaxed) == number {
+        let before = self.word.load(Ordering::Relaxed);
+        if self.overdue.load(Ordering::Relaxed) == before {
             self.note_end();
-            self.word.store((number + 1) << NUMBER | TURN, Ordering::Release);
+            self.word.store(next(before) | TURN, Ordering::Release);
             return true;
         }
-        self.word.store((number + 1) << NUMBER | TURN, Ordering::Relaxed);
+        self.word.store(next(before) | TURN, Ordering::Relaxed);
         false
     }
 
@@ -162,8 +168,8 @@ impl StepWord {
     }
 
     fn rest(&self, state: u64) {
-        let number = (self.word.load(Ordering::Relaxed) >> NUMBER) + 1;
-        self.word.store(number << NUMBER | state, Ordering::Release);
+        let before = self.word.load(Ordering::Relaxed);
+        self.word.store(next(before) | state, Ordering::Release);
     }
 
     /// The loop goes on, after a wait or as a thread begins to run it; whether the watchdog must be
@@ -171,9 +177,9 @@ impl StepWord {
     #[inline]
     #[must_use]
     pub fn awake(&self) -> bool {
-        let number = (self.word.load(Ordering::Relaxed) >> NUMBER) + 1;
+        let before = self.word.load(Ordering::Relaxed);
         // A swap: whoever parked before it is seen, whoever parks after it fails (H2).
-        self.word.swap(number << NUMBER | TURN, Ordering::AcqRel) & PARKED != 0
+        self.word.swap(next(before) | TURN, Ordering::AcqRel) & PARKED != 0
     }
 
     /// The number of the present step.
@@ -183,7 +189,7 @@ impl StepWord {
 
     /// The number of the step that was found overdue last; zero: none was.
     pub fn overdue_step(&self) -> u64 {
-        self.overdue.load(Ordering::Acquire)
+        self.overdue.load(Ordering::Acquire) >> NUMBER
     }
 
     /// How many steps were found overdue.
@@ -206,10 +212,10 @@ impl StepWord {
     /// Calls the step overdue; whether it still is the present one.
     ///
     /// A step that ends at this very moment may miss it: then nothing comes of it but the report.
-    pub(super) fn mark_overdue(&self, number: u64) -> bool {
-        self.overdue.store(number, Ordering::Release);
+    pub(super) fn mark_overdue(&self, reading: Reading) -> bool {
+        self.overdue.store(reading.0, Ordering::Release);
         fence(Ordering::SeqCst);
-        let is_present = self.step() == number;
+        let is_present = self.read() == reading;
         if is_present {
             self.overdue_count.fetch_add(1, Ordering::Relaxed);
         }

@@ -228,9 +228,12 @@ impl Host for Turns<'_> {
         if kind == Kind::Step {
             return self.step(work);
         }
-        match self.watch {
-            None => self.run_work(kind, work),
-            Some(watch) => self.run_watched(watch, kind, work),
+        if let Some(watch) = self.watch {
+            watch.begin_work(kind);
+        }
+        self.run_work(kind, work);
+        if let Some(watch) = self.watch {
+            watch.end_work();
         }
     }
 
@@ -243,13 +246,6 @@ impl Host for Turns<'_> {
 }
 
 impl Turns<'_> {
-    #[inline(never)]
-    fn run_watched(&mut self, watch: &Watch, kind: Kind, work: Work) {
-        watch.begin_work(kind);
-        self.run_work(kind, work);
-        watch.end_work();
-    }
-
     /// Work other than a task's step.
     #[inline(always)]
     fn run_work(&mut self, kind: Kind, work: Work) {

@@ -19,7 +19,7 @@
 //! |---|---|
 //! | [`create`] | tasks made by native code and by `create_task` |
 //! | [`step`] | one step: send, throw, and what the coroutine gave |
-//! | [`watched`] | the same in a loop whose steps are watched |
+//! | [`watched`] | the end of a step that blocked the loop |
 //! | [`yielded`] | what to do with what it yielded |
 //! | [`wake`] | steps and wake-ups as callables, for loops and futures that are not ours |
 //! | [`eager`] | the first step before the constructor returns |

@@ -16,12 +16,15 @@ use crate::ffi::{Instance, Owned, Result, This, call, call_method, check};
 use crate::future::{FutureRef, outcome::invalid_state};
 use crate::hand_off::window;
 use crate::names::{import, names};
+use crate::watch::Watch;
 
 /// What the coroutine gave.
 pub(super) enum Given {
     Yielded(Owned),
     Returned(Owned),
     Raised(Owned),
+    /// Something that has been acted on already, since the step blocked the loop.
+    Judged(Result<()>),
 }
 
 /// A task's turn in a loop of ours.
@@ -37,10 +40,7 @@ pub fn run(owner: &Instance<EventLoop>, object: &Owned) -> Result<()> {
     }
     let thrown = this.next_exception()?;
     current::show(owner, object)?;
-    match owner.watch_for_blocking() {
-        None => this.step_in_context(thrown),
-        Some(watch) => this.step_watched(watch, thrown),
-    }
+    this.step_in_context(thrown, owner.watch_for_blocking())
 }
 
 impl TaskObject {
@@ -89,16 +89,16 @@ impl TaskObject {
         self.as_future().make_cancelled_error().map(Some)
     }
 
-    /// A step in the task's context.
+    /// A step in the task's context. What the watch sees of it is the coroutine's part alone.
     #[inline(always)]
-    pub(super) fn step_in_context(&self, thrown: Option<Owned>) -> Result<()> {
+    fn step_in_context(&self, thrown: Option<Owned>, watch: Option<&Watch>) -> Result<()> {
         let Some(context) = self.context() else {
             return Ok(());
         };
         // SAFETY: F1; living objects; a context that was entered is left again.
         unsafe {
             check(ffi::PyContext_Enter(context.as_ptr()))?;
-            let stepped = self.step_here(thrown);
+            let stepped = self.resume(thrown, watch).and_then(|given| self.take_in(given));
             let left = check(ffi::PyContext_Exit(context.as_ptr()));
             stepped.and(left.map(drop))
         }
@@ -107,15 +107,20 @@ impl TaskObject {
     /// A step where the context was entered by the caller.
     #[inline(always)]
     pub(super) fn step_here(&self, thrown: Option<Owned>) -> Result<()> {
-        self.take_in(self.resume(thrown)?)
+        self.take_in(self.resume(thrown, None)?)
     }
 
     /// Resumes the coroutine.
+    ///
+    /// The watch hears of the end before anything else of the loop runs: from then on the step cannot be found overdue (Q2).
     #[inline(always)]
-    pub(super) fn resume(&self, thrown: Option<Owned>) -> Result<Given> {
+    fn resume(&self, thrown: Option<Owned>, watch: Option<&Watch>) -> Result<Given> {
         let Some(coro) = self.inner.with(|inner| inner.coro.clone()) else {
             return Err(self.already_done());
         };
+        if let Some(watch) = watch {
+            watch.begin_task();
+        }
         let Some(thrown) = thrown else {
             let mut result = ptr::null_mut();
             let window = window::open(self.as_future().native_owner());
@@ -123,19 +128,24 @@ impl TaskObject {
             return unsafe {
                 let sent = ffi::PyIter_Send(coro.as_ptr(), ffi::Py_None(), &raw mut result);
                 window::close(window);
-                match sent {
-                    ffi::PySendResult::PYGEN_NEXT => Ok(Given::Yielded(Owned::from_new(result)?)),
-                    ffi::PySendResult::PYGEN_RETURN => Ok(Given::Returned(Owned::from_new(result)?)),
-                    ffi::PySendResult::PYGEN_ERROR => raised(),
+                if let Some(watch) = watch
+                    && watch.ends_with_a_verdict()
+                {
+                    return Ok(self.judged(watch, given(sent, result)));
                 }
+                given(sent, result)
             };
         };
         let window = window::open(self.as_future().native_owner());
         let answer = throw(&coro, &thrown);
         window::close(window);
-        match answer {
+        let given = match answer {
             Ok(yielded) => Ok(Given::Yielded(yielded)),
             Err(Raised) => raised(),
+        };
+        match watch {
+            Some(watch) if watch.ends_with_a_verdict() => Ok(self.judged(watch, given)),
+            _ => given,
         }
     }
 
@@ -157,6 +167,7 @@ impl TaskObject {
                 ended
             }
             Given::Raised(exception) => self.fail(exception),
+            Given::Judged(outcome) => outcome,
         }
     }
 
@@ -199,6 +210,21 @@ fn throw(coro: &Owned, exception: &Owned) -> Result {
             call(throw, [coro, exception])
         }
         _ => call_method(coro, &names().throw, [exception]),
+    }
+}
+
+/// What sending has given.
+/// # Safety
+/// Both are of one call of `PyIter_Send`.
+#[inline(always)]
+unsafe fn given(sent: ffi::PySendResult, result: *mut ffi::PyObject) -> Result<Given> {
+    // SAFETY: a new reference, null if the coroutine raised.
+    unsafe {
+        match sent {
+            ffi::PySendResult::PYGEN_NEXT => Ok(Given::Yielded(Owned::from_new(result)?)),
+            ffi::PySendResult::PYGEN_RETURN => Ok(Given::Returned(Owned::from_new(result)?)),
+            ffi::PySendResult::PYGEN_ERROR => raised(),
+        }
     }
 }
 

@@ -1,50 +1,28 @@
-//! A step of a task in a loop whose steps are watched ([`crate::watch`]).
+//! The end of a task's step that blocked its loop, or whose task an earlier one has condemned ([`crate::watch::verdict`]).
 
 use pyo3::ffi;
 
 use super::TaskObject;
 use super::step::{Given, is_cancelled_error};
 use crate::ffi::raise::{leaves_loop, write_unraisable};
-use crate::ffi::{Owned, Result, check};
+use crate::ffi::{Owned, Result};
 use crate::watch::{Watch, verdict};
 
 impl TaskObject {
-    /// A step in the task's context, told to the watch. What the watch sees is the coroutine's part alone.
-    #[inline(never)]
-    pub(super) fn step_watched(&self, watch: &Watch, thrown: Option<Owned>) -> Result<()> {
-        let Some(context) = self.context() else {
-            return Ok(());
-        };
-        // SAFETY: F1; living objects; a context that was entered is left again.
-        unsafe {
-            check(ffi::PyContext_Enter(context.as_ptr()))?;
-            watch.begin_task();
-            let given = self.resume(thrown);
-            // Before anything else of the loop runs: from here on the step cannot be found overdue any more (Q2).
-            let overdue = watch.end_task();
-            let stepped = given.and_then(|given| match overdue {
-                None if !self.is_condemned() => self.take_in(given),
-                overdue => self.take_in_judged(watch, overdue, given),
-            });
-            let left = check(ffi::PyContext_Exit(context.as_ptr()));
-            stepped.and(left.map(drop))
-        }
-    }
-
-    fn is_condemned(&self) -> bool {
-        self.inner.with(|inner| inner.condemned)
-    }
-
-    /// Acts on what the coroutine gave, where this step or an earlier one blocked the loop.
+    /// Acts on what the coroutine gave, where this step or an earlier one may have blocked the loop.
     #[cold]
-    fn take_in_judged(&self, watch: &Watch, overdue: Option<u64>, given: Given) -> Result<()> {
-        let error = overdue.and_then(|step| verdict::on_task(watch, step, self));
+    pub(super) fn judged(&self, watch: &Watch, given: Result<Given>) -> Given {
+        Given::Judged(given.and_then(|given| self.take_in_judged(watch, given)))
+    }
+
+    fn take_in_judged(&self, watch: &Watch, given: Given) -> Result<()> {
+        let error = watch.overdue_before().and_then(|step| verdict::on_task(watch, step, self));
         if let Given::Yielded(_) = given {
             let outcome = self.take_in(given);
             if let Some(error) = error
-                && !self.is_condemned()
+                && !self.inner.with(|inner| std::mem::replace(&mut inner.condemned, true))
             {
-                self.inner.with(|inner| inner.condemned = true);
+                watch.note_condemned();
                 let message = str_of(&error);
                 outcome.and(self.cancel_task(message.as_ref()).map(drop))
             } else {
@@ -72,7 +50,7 @@ fn replaced(given: Given, error: Owned) -> Given {
             }
             Given::Raised(error)
         }
-        Given::Returned(_) | Given::Yielded(_) => Given::Raised(error),
+        Given::Returned(_) | Given::Yielded(_) | Given::Judged(_) => Given::Raised(error),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The loop's methods for `antiphon.watchdog`.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use antiphon_engine::watch::Watched;
@@ -52,7 +52,8 @@ fn watch(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
         told: AtomicU64::new(0),
     });
     let watched = Arc::new(Watched::new(block_after, turn_budget, hook));
-    let watch = Watch { watched: Arc::clone(&watched), watchdog, driver, on_block, key };
+    let condemns = AtomicBool::new(false);
+    let watch = Watch { watched: Arc::clone(&watched), watchdog, driver, on_block, key, condemns };
     watch.watchdog.watch(watched);
     let refused = this.set_watch(watch);
     if let Some(watch) = refused {

@@ -24,7 +24,7 @@ pub mod thread;
 pub mod verdict;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use antiphon_engine::watch::{StepKind, Watchdog, Watched, current_thread_number};
 use pyo3::ffi;
@@ -71,6 +71,8 @@ pub struct Watch {
     on_block: OnBlock,
     /// What Python knows the loop by.
     key: u64,
+    /// Whether a task of the loop has ever been condemned.
+    condemns: AtomicBool,
 }
 
 impl Watch {
@@ -117,10 +119,21 @@ impl Watch {
         self.watched.word.begin(if in_task { StepKind::Task } else { StepKind::Callback });
     }
 
-    /// The part of a task's step that is the user's has ended. The step's number if it was overdue.
+    /// The part of a task's step that is the user's has ended; whether there is a verdict to be passed on its task.
     #[inline(always)]
-    pub fn end_task(&self) -> Option<u64> {
-        self.watched.word.end().then(|| self.watched.word.overdue_step())
+    pub fn ends_with_a_verdict(&self) -> bool {
+        self.watched.word.end() || self.condemns.load(Ordering::Relaxed)
+    }
+
+    /// The number of the step that has just ended, if it was overdue.
+    pub fn overdue_before(&self) -> Option<u64> {
+        let word = &self.watched.word;
+        (word.overdue_step() + 1 == word.step()).then(|| word.overdue_step())
+    }
+
+    /// From now on every step asks whether its task is condemned.
+    pub fn note_condemned(&self) {
+        self.condemns.store(true, Ordering::Relaxed);
     }
 
     /// Work other than a task's step begins.

@@ -119,7 +119,9 @@ fn threads_beside_the_loop_have_none() {
 
 #[test]
 fn tasks_of_a_loop_that_has_gone_are_cancelled_and_stay_so() {
-    let mut left = run(async { spawn(async { sleep(Duration::from_secs(3600)).await }) }).unwrap();
+    let mut made = None;
+    run(async { made = Some(spawn(async { sleep(Duration::from_secs(3600)).await })) }).unwrap();
+    let mut left = made.unwrap();
     assert!(left.is_done() && left.is_cancelled() && !left.cancel());
     let outcome = std::pin::Pin::new(&mut left).poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(outcome, Poll::Ready(Err(JoinError::Cancelled))));

@@ -339,6 +339,23 @@ async def test_idle_worker_takes_calls_that_wait_at_a_busy_one(loop: Any, kind: 
             await block
 
 
+async def test_cancelled_call_that_is_given_back_is_cancelled(loop: Any, kind: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        async with Pool(1, kind) as pool:
+            await pool.map(calls.same, range(4000))
+            block = pool.spawn(calls.block, server.getsockname())
+            waiting = pool.spawn(calls.same, 1)
+            peer, _ = await loop.sock_accept(server)
+            assert waiting.cancel() and not waiting.done()
+            waiting.link.steal()  # type: ignore[union-attr]  # as an idle worker would
+            await asyncio.wait([waiting])
+            assert waiting.cancelled() and not block.done()
+            peer.close()
+            await block
+            assert await pool.run(calls.same, 2) == 2
+
+
 async def test_leaving_the_block_waits_for_calls(loop: Any, kind: str) -> None:
     async with Pool(1, kind) as pool:
         call = pool.spawn(calls.sleep_and_give, 0.05, "done")

@@ -127,6 +127,9 @@ async def test_broadcast_to_a_worker_that_dies_fails(loop: Any) -> None:
             await pool.broadcast(calls.die)
 
 
+@pytest.mark.loops(
+    "antiphon"
+)  # seconds of work, and which loop notices the deaths the other tests ask
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kills, count", [(20, 1000)])
 async def test_every_call_ends_once_under_random_kills(loop: Any, kills: int, count: int) -> None:

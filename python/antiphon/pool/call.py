@@ -27,6 +27,7 @@ class Call(Future[T]):
     Attributes:
         function: what is called there.
         arguments: with what.
+        cancellation: what `cancel` was given while a worker had the call.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Call(Future[T]):
         "_scheduler",
         "_timer",
         "arguments",
+        "cancellation",
         "carried",
         "function",
         "function_key",
@@ -59,6 +61,7 @@ class Call(Future[T]):
         self._expired = False
         self.function = function
         self.arguments = arguments
+        self.cancellation: tuple[Any] | None = None
         self.function_key = 0
         self.pickled: Pickled | None = None
         self.carried: Any = None
@@ -86,6 +89,8 @@ class Call(Future[T]):
         if self.link is None:
             self.settle_cancelled(msg)
         else:
+            # If the worker gives the call back instead of an answer, it is not to be sent to another one.
+            self.cancellation = (msg,)
             self.link.cancel(self, msg)
         return True
 

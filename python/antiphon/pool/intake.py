@@ -51,6 +51,7 @@ class Intake(ABC):
         self._running: dict[int, asyncio.Task[Any]] = {}
         self._cancelled_early: dict[int, str | None] = {}
         self._received = 0
+        self._begun = 0
         self._pump_is_due = False
         self._stopping = False
         self._context = contextvars.copy_context()
@@ -117,7 +118,7 @@ class Intake(ABC):
 
     def _begin(self, message: tuple[Any, ...]) -> None:
         """Begins one call; if it ends in its first step, it is answered."""
-        number = message[1]
+        number = self._begun = message[1]
         if self._cancelled_early and number in self._cancelled_early:
             self._report((messages.CANCELLED, number, self._cancelled_early.pop(number)))
             return
@@ -163,7 +164,8 @@ class Intake(ABC):
         task = self._running.get(number)
         if task is not None:
             task.cancel(msg)
-        elif any(message[1] == number for message in list(self._waiting)):
+        elif self._begun < number <= self._received:
+            # It waits, or was given back just now: then nobody asks for this number again.
             self._cancelled_early[number] = msg
 
     @abstractmethod

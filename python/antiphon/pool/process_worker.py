@@ -134,7 +134,7 @@ class _ProcessIntake(PickledIntake):
         self, loop: asyncio.AbstractEventLoop, begun: memoryview, carried: list[tuple[str, str]]
     ) -> None:
         super().__init__(loop, carried)
-        self._begun = begun
+        self._page = begun
 
     def abandoned(self) -> None:
         """The connection is gone: with it the pool, unless all is over."""
@@ -142,7 +142,7 @@ class _ProcessIntake(PickledIntake):
             os._exit(ABANDONED)
 
     def _note_begun(self, number: int) -> None:
-        self._begun[0] = number
+        self._page[0] = number
 
     def _pack(self, pickled: Pickled) -> Parcel:
         return self.channel.pack(pickled)

@@ -64,9 +64,13 @@ class Scheduler:
 
     def take_back(self, calls: Iterable[Call[Any]]) -> None:
         """Takes calls back that a worker will not run; they are the next to go."""
-        alive = [call for call in calls if not call.done()]
-        for call in alive:
+        alive = []
+        for call in calls:
             call.link = None
+            if call.cancellation is not None:
+                call.settle_cancelled(*call.cancellation)
+            elif not call.done():
+                alive.append(call)
         self.waiting.extendleft(reversed(alive))
         if self.broken is not None:
             self.fail_waiting(self.broken)

@@ -260,3 +260,43 @@ def test_all_tools_taken_is_said(audit: Any, loop_name: str) -> None:
 def test_refused_where_there_is_no_fence(audit: Any, loop_name: str) -> None:
     with pytest.raises(RuntimeError, match="needs Python 3.12"):
         antiphon.new_event_loop(on_block="handoff")
+
+
+@needs_fence
+async def test_pinned_task_stays_on_the_main_thread(loop: Any) -> None:
+    main, release, threads = threading.main_thread(), threading.Event(), []
+
+    @antiphon.pinned()
+    async def pinned_task() -> None:
+        for _ in range(5):
+            threads.append(threading.current_thread())
+            await asyncio.sleep(0)
+
+    async def blocks() -> threading.Thread:
+        wait_for(release)
+        return threading.current_thread()
+
+    # The first to block does so on the main thread, everything else then runs on spares.
+    while threading.current_thread() is not main:
+        await asyncio.sleep(0)
+    blocked = asyncio.ensure_future(blocks())
+    kept = asyncio.ensure_future(pinned_task())
+    others = [asyncio.ensure_future(blocks()) for _ in range(2)]
+    while loop._blocked_steps() < 3:
+        await asyncio.sleep(0.001)
+    assert threading.current_thread() is not main
+    assert set(threads) <= {main}
+    assert not kept.done()
+    release.set()
+    assert await blocked is main
+    await asyncio.gather(kept, *others)
+    assert threads == [main] * 5
+
+
+def test_pinned_does_nothing_elsewhere(audit: Any, loop_name: str) -> None:
+    @antiphon.pinned()
+    async def add(one: int, other: int) -> int:
+        await asyncio.sleep(0)
+        return one + other
+
+    assert antiphon.run(add(1, other=2), on_block="ignore") == 3

@@ -16,6 +16,7 @@ from antiphon._antiphon import __version__
 from antiphon.blocking import BlockedStep, BlockingError, BlockingStats, Stall, on_blocked
 from antiphon.installation import install, uninstall
 from antiphon.loop import Loop
+from antiphon.pinned import pinned
 from antiphon.runner import Runner, new_event_loop, run
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "install",
     "new_event_loop",
     "on_blocked",
+    "pinned",
     "run",
     "serve",
     "uninstall",

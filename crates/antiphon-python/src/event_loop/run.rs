@@ -31,6 +31,8 @@ struct Turns<'a> {
     /// What must leave the loop: `KeyboardInterrupt`, `SystemExit`, a failing clock.
     failure: Option<Owned>,
     hand_off: Option<&'a HandOff>,
+    /// Whether this is the thread that began the run, and not a spare.
+    is_main: bool,
 }
 
 impl Turns<'_> {
@@ -220,6 +222,8 @@ impl Host for Turns<'_> {
             Some(hand_off) => {
                 let deferred = if hand_off.is_anybody_out() { hand_off.defer(work) } else { Some(work) };
                 let Some(work) = deferred else { return };
+                let kept = if self.is_main { Some(work) } else { hand_off.keep_for_main(work) };
+                let Some(work) = kept else { return };
                 // A reader that blocked would be ready again and again meanwhile; what transports call is theirs to order.
                 hand_off.allow(matches!(kind, Kind::Step | Kind::Handle));
                 work
@@ -346,8 +350,13 @@ impl Drop for Run<'_> {
 /// Runs turns until `stop()`.
 fn run_native(this: &Instance<EventLoop>) -> Result {
     let _run = Run::begin(this)?;
-    let mut turns =
-        Turns { this, watch: this.watch_for_blocking(), failure: None, hand_off: this.hand_off() };
+    let mut turns = Turns {
+        this,
+        watch: this.watch_for_blocking(),
+        failure: None,
+        hand_off: this.hand_off(),
+        is_main: true,
+    };
     this.seat.enter(|core| core.engine.force_poll());
     if let Some(hand_off) = turns.hand_off {
         return run_with_hand_off(&mut turns, hand_off);
@@ -470,7 +479,13 @@ fn await_blocked_steps(this: &Instance<EventLoop>, seconds: &Owned) -> Result {
 
 /// Drives the loop on a spare, which has taken the seat, until somebody else gets it.
 pub fn drive_on_spare(this: &Instance<EventLoop>, hand_off: &HandOff) {
-    let mut turns = Turns { this, watch: this.watch_for_blocking(), failure: None, hand_off: Some(hand_off) };
+    let mut turns = Turns {
+        this,
+        watch: this.watch_for_blocking(),
+        failure: None,
+        hand_off: Some(hand_off),
+        is_main: false,
+    };
     let left = match adopt(this) {
         Ok(()) => drive(&mut turns, hand_off, None),
         Err(Raised) => Left::Failed(raise::take().unwrap_or_else(Owned::none)),

@@ -242,6 +242,9 @@ impl HandOff {
     /// The driver is between two work items, and somebody wants the seat or has left word.
     pub fn at_boundary(&self, owner: &Instance<EventLoop>, main: Option<&Arc<Signal<Grant>>>) -> Boundary {
         self.requeue_deferred(owner);
+        if main.is_some() {
+            self.requeue_kept(owner);
+        }
         if self.state.with(|state| state.claimants.is_empty() && state.idle_main.is_none()) {
             return Boundary::Kept;
         }

@@ -28,6 +28,7 @@
 //! | [`fence`] | stopping a thread before its next Python instruction |
 //! | [`claim`] | the way back to the seat, and who gets it next (P3) |
 //! | [`defer`] | work that has to wait for a blocked step's context |
+//! | [`pin`] | tasks that stay on the main thread |
 //! | [`spare`] | the threads that take over |
 //! | [`signal`] | how threads wait for each other |
 
@@ -35,6 +36,7 @@ pub mod bell;
 pub mod claim;
 pub mod defer;
 pub mod fence;
+pub mod pin;
 pub mod revoke;
 pub mod signal;
 pub mod spare;
@@ -53,6 +55,7 @@ use crate::ffi::{Args, GilCell, Instance, Owned, Result};
 use crate::work::Work;
 use bell::Bell;
 use claim::{Blocked, Grant};
+use pin::Pinned;
 use signal::Signal;
 
 /// A thread that drives a loop: by turns, or for the rest of its own step.
@@ -89,6 +92,10 @@ struct State {
     /// What must leave the loop, on its way from a spare to the main thread.
     failure: Option<Owned>,
     deferred: VecDeque<Deferred>,
+    /// Tasks that run on the main thread alone.
+    pinned: Pinned,
+    /// Steps of theirs that came up on spares.
+    for_main: Vec<Work>,
     /// Whether a blocked step came back since the last look at `deferred`.
     retry: bool,
 }
@@ -159,7 +166,8 @@ impl HandOff {
             let wanted = !state.claimants.is_empty()
                 || state.idle_main.is_some()
                 || state.failure.is_some()
-                || (state.retry && !state.deferred.is_empty());
+                || (state.retry && !state.deferred.is_empty())
+                || (!state.for_main.is_empty() && state.driver.is_some_and(|driver| driver.is_main));
             self.wanted.store(wanted, Ordering::Relaxed);
             self.out.store(state.blocked.len() + state.deferred.len(), Ordering::Relaxed);
             result
@@ -208,7 +216,8 @@ impl HandOff {
     pub fn close(&self) {
         let (claimants, deferred, failure) = self.change(|state| {
             let claimants = std::mem::take(&mut state.claimants);
-            (claimants, std::mem::take(&mut state.deferred), state.failure.take())
+            let deferred = (std::mem::take(&mut state.deferred), std::mem::take(&mut state.for_main));
+            (claimants, deferred, state.failure.take())
         });
         for claimant in claimants {
             claimant.grant(Grant::Closed);

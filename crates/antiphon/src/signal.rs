@@ -189,6 +189,17 @@ impl fmt::Debug for Signals {
 
 /// Waits for Ctrl-C, which ends the process no more while this waits.
 ///
+/// ```no_run
+/// use antiphon::signal::ctrl_c;
+///
+/// antiphon::run(async {
+///     ctrl_c().await?; // until somebody presses it
+///     println!("goodbye");
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// A second Ctrl-C does what it always did; a [`Signals`] keeps watching.
 ///
 /// # Errors

@@ -353,16 +353,16 @@ fn next_address_is_tried_when_the_first_does_not_answer() {
     connected.unwrap().unwrap();
 }
 
-/// How many sockets are about to connect to this port.
-fn connecting_to(port: u16) -> usize {
+/// Whether a socket is about to connect to this port. The kernel's table is read in pieces, and may lack a line while other tests
+/// open and close sockets; it never has one too many.
+fn is_connecting_to(port: u16) -> bool {
     const SYN_SENT: &str = "02";
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let target = format!("0100007F:{port:04X}");
-    let to_us = |line: &&str| {
+    let to_us = |line: &str| {
         let columns: Vec<_> = line.split_whitespace().collect();
         columns[2] == target && columns[3] == SYN_SENT
     };
-    table.lines().filter(to_us).count()
+    std::fs::read_to_string("/proc/net/tcp").unwrap().lines().any(to_us)
 }
 
 #[test]
@@ -372,9 +372,9 @@ fn cancelled_connect_leaves_nothing_open() {
     let connected = Runner::new().virtual_clock().run(async {
         let connecting = spawn(timeout(SECOND, TcpStream::connect(address)));
         yield_now().await?;
-        assert_eq!(connecting_to(address.port()), 1);
+        assert!((0..100).any(|_| is_connecting_to(address.port())));
         assert!(matches!(connecting.await, Err(JoinError::Failed(TimeoutError::Elapsed))));
-        assert_eq!(connecting_to(address.port()), 0);
+        assert!(!is_connecting_to(address.port()));
         Ok::<_, Cancelled>(())
     });
     connected.unwrap().unwrap();
@@ -556,6 +556,28 @@ fn who_waits_for_a_socket_is_no_deadlock_and_virtual_time_waits_for_local_peers(
         Ok::<_, io::Error>(text)
     });
     assert_eq!(&answered.unwrap().unwrap(), b"late");
+}
+
+/// In virtual time, which stands still as long as descriptors have events.
+#[test]
+fn data_that_nobody_reads_does_not_keep_the_loop_awake() {
+    let slept = Runner::new().virtual_clock().run(async {
+        let (server, client) = pair().await?;
+        let server = Rc::new(server);
+        let theirs = Rc::clone(&server);
+        let reader = spawn(async move { theirs.read(&mut [0; 8]).await });
+        yield_now().await?; // it waits, so the driver is asked
+        reader.cancel();
+        let _ = reader.await;
+        client.write_all(b"unread").await?;
+        sleep(3600 * SECOND).await?;
+        client.shutdown(Shutdown::Both)?;
+        sleep(3600 * SECOND).await?;
+        let mut buffer = [0; 8];
+        assert_eq!(server.read(&mut buffer).await?, 6);
+        Ok::<_, io::Error>(())
+    });
+    slept.unwrap().unwrap();
 }
 
 #[test]

@@ -34,6 +34,17 @@ enum Kind {
 }
 
 /// A host's name that has no address; inside of an [`io::Error`].
+///
+/// ```
+/// use antiphon::net::{ResolveError, resolve};
+///
+/// antiphon::run(async {
+///     let error = resolve(("no such host", 80)).await.unwrap_err();
+///     let inner = error.get_ref().unwrap().downcast_ref::<ResolveError>().unwrap();
+///     assert_eq!(inner.host(), "no such host");
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Debug)]
 pub struct ResolveError {
     host: String,

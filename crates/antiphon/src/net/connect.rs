@@ -25,6 +25,19 @@ use std::time::Duration;
 const NEXT_ATTEMPT: Duration = Duration::from_millis(250);
 
 /// No address of several could be connected to; inside of an [`io::Error`], whose kind is the first one's.
+///
+/// ```
+/// use antiphon::net::{ConnectErrors, TcpListener, TcpStream};
+///
+/// antiphon::run(async {
+///     let closed = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
+///     let error = TcpStream::connect(vec![closed, closed]).await.unwrap_err();
+///     let inner = error.get_ref().unwrap().downcast_ref::<ConnectErrors>().unwrap();
+///     assert_eq!(inner.errors().len(), 2);
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ConnectErrors(Vec<(SocketAddr, io::Error)>);
 

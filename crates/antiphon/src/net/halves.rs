@@ -8,6 +8,28 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 /// The reading half of a connection, which is closed when both halves are dropped. It has the connection's methods.
+///
+/// ```
+/// use antiphon::net::UnixStream;
+/// use antiphon::spawn;
+///
+/// antiphon::run(async {
+///     let (ours, theirs) = UnixStream::pair()?;
+///     let (reading, writing) = ours.into_split();
+///     let reader = spawn(async move {
+///         let mut text = [0; 2];
+///         reading.read_exact(&mut text).await?;
+///         Ok::<_, std::io::Error>((reading, text))
+///     });
+///     writing.write_all(b"to").await?; // while the other task reads
+///     theirs.write_all(b"ok").await?;
+///     let (reading, text) = reader.await.unwrap();
+///     assert_eq!(&text, b"ok");
+///     assert!(reading.unite(writing).is_ok());
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ReadHalf<S>(Rc<S>);
 

@@ -10,6 +10,24 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// A TCP connection. Small writes leave at once (`TCP_NODELAY`), as in asyncio.
 ///
+/// ```
+/// use antiphon::net::{TcpListener, TcpStream};
+/// use std::net::Shutdown;
+///
+/// antiphon::run(async {
+///     let listener = TcpListener::bind("localhost:0").await?;
+///     let client = TcpStream::connect(listener.local_addr()?).await?;
+///     let (server, _) = listener.accept().await?;
+///     client.write_all(b"that is all").await?;
+///     client.shutdown(Shutdown::Write)?; // the other direction goes on
+///     let mut buffer = [0; 64];
+///     assert_eq!(server.read(&mut buffer).await?, 11);
+///     assert_eq!(server.read(&mut buffer).await?, 0);
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// Reading and writing take `&self`, so that one task can read while another one writes.
 #[derive(Debug)]
 pub struct TcpStream {

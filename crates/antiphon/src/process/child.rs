@@ -18,7 +18,22 @@ use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
-/// A child process: `asyncio.subprocess.Process`. Dropped before the child's end, it leaves it to itself, unless
+/// A child process: `asyncio.subprocess.Process`.
+///
+/// ```
+/// use antiphon::process::Command;
+///
+/// antiphon::run(async {
+///     let mut child = Command::new("sleep").arg("1000").spawn().await?;
+///     assert_eq!(child.try_wait()?, None);
+///     child.terminate()?;
+///     assert_eq!(child.wait().await?.returncode(), -15);
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Dropped before the child's end, it leaves it to itself, unless
 /// [`kill_on_drop`](super::Command::kill_on_drop) says otherwise.
 #[derive(Debug)]
 pub struct Child {

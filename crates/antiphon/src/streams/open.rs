@@ -81,6 +81,24 @@ where
 
 /// As [`start_server`], at a path: `asyncio.start_unix_server`. A socket that a former server left there is removed.
 ///
+/// ```
+/// use antiphon::{ReadError, UnixReader, UnixWriter, open_unix_connection, start_unix_server};
+///
+/// # let path = std::env::temp_dir().join(format!("antiphon-doc-server-{}", std::process::id()));
+/// antiphon::run(async {
+///     let server = start_unix_server(&path, async |_: UnixReader, writer: UnixWriter| {
+///         writer.write(b"hello")
+///     })
+///     .await?;
+///     let (mut reader, _writer) = open_unix_connection(&path).await?;
+///     assert_eq!(reader.read_to_end().await?, b"hello");
+///     drop(server);
+///     std::fs::remove_file(&path)?;
+///     Ok::<_, ReadError>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// As [`UnixListener::bind`].
 pub async fn start_unix_server<F, E>(path: impl AsRef<Path>, handle: F) -> io::Result<Server>

@@ -23,6 +23,21 @@ pub(super) trait Listener: 'static {
 }
 
 /// A server that [`start_server`](crate::start_server) has started: `asyncio.Server`. Dropping it closes it.
+///
+/// ```
+/// use antiphon::{JoinError, ReadError, TcpReader, TcpWriter, spawn, start_server, yield_now};
+///
+/// antiphon::run(async {
+///     let server = start_server("127.0.0.1:0", async |_: TcpReader, _: TcpWriter| Ok::<(), ReadError>(())).await?;
+///     assert!(server.is_serving());
+///     let serving = spawn(server.serve_forever());
+///     yield_now().await?;
+///     serving.cancel();
+///     assert!(matches!(serving.await, Err(JoinError::Cancelled)));
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Server {
     inner: Rc<Inner>,
     accepting: Vec<Task<(), io::Error>>,

@@ -34,8 +34,8 @@ pub use step::AsyncStep;
 pub use stream::from_stream;
 
 use crate::generator::delegation::Delegates;
-use crate::generator::driver::{raised_by_body, requested};
-use crate::generator::exchange::{Exchange, Message};
+use crate::generator::driver::raised_by_body;
+use crate::generator::exchange::Exchange;
 use crate::{Exception, ProtocolError, Resume, Sent, Yielder};
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -159,7 +159,7 @@ impl<'g, Y, S: Sent, E> AsyncGenerator<'g, Y, S, E> {
                 let level = exits.then(|| self.delegates.innermost());
                 match self.delegates.run(with, level) {
                     Ok(value) => return Err(self.yielded(value, closing)),
-                    Err(result) => self.exchange.put(result.into()),
+                    Err(result) => self.exchange.put(Some(result)),
                 }
             }
         }
@@ -178,11 +178,10 @@ impl<'g, Y, S: Sent, E> AsyncGenerator<'g, Y, S, E> {
                 return Poll::Ready(result.map(|()| None).map_err(raised_by_body));
             }
             self.body = Some(body);
-            let other = match self.exchange.take() {
-                Message::Yielded(value) => return Poll::Ready(self.yielded(value, closing)),
-                other => other,
-            };
-            match requested(other, self.exchange.take_request()) {
+            if let Some(value) = self.exchange.take_yielded() {
+                return Poll::Ready(self.yielded(value, closing));
+            }
+            match self.exchange.take_request() {
                 Err(ProtocolError::AwaitedForeign) => {
                     self.state = State::Awaiting { closing };
                     return Poll::Pending;
@@ -195,7 +194,7 @@ impl<'g, Y, S: Sent, E> AsyncGenerator<'g, Y, S, E> {
                     self.delegates.push(*request);
                     match self.delegates.run(Ok(S::none()), None) {
                         Ok(value) => return Poll::Ready(self.yielded(value, closing)),
-                        Err(result) => self.exchange.put(result.into()),
+                        Err(result) => self.exchange.put(Some(result)),
                     }
                 }
             }

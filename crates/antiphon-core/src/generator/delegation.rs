@@ -14,8 +14,8 @@
 //!
 //! Source: PEP 380; `gen_close_iter` and `_gen_throw` in CPython Objects/genobject.c for the order of closing.
 
-use crate::generator::driver::{raised_by_body, requested};
-use crate::generator::exchange::{Exchange, Message};
+use crate::generator::driver::raised_by_body;
+use crate::generator::exchange::Exchange;
 use crate::{Exception, ProtocolError, Sent};
 use std::cell::Cell;
 use std::future::Future;
@@ -252,15 +252,15 @@ impl<Y, S, E> Frame<Y, S, E> {
     fn resume(&mut self, with: Result<S, Exception<E>>) -> Progress<Y, S, E> {
         let exchange = &self.cells.exchange;
         if self.begun {
-            exchange.put(with.into());
+            exchange.put(Some(with));
         }
         // A delegate that has not begun is begun with nothing, and its first `yield` must not find that.
         self.begun = true;
         match self.body.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Progress::Finished(result.map_err(raised_by_body)),
-            Poll::Pending => match exchange.take() {
-                Message::Yielded(value) => Progress::Yielded(value),
-                other => match requested(other, exchange.take_request()) {
+            Poll::Pending => match exchange.take_yielded() {
+                Some(value) => Progress::Yielded(value),
+                None => match exchange.take_request() {
                     Ok(request) => Progress::Delegated(request),
                     Err(error) => Progress::Finished(Err(Exception::Protocol(error))),
                 },

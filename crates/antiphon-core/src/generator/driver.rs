@@ -11,7 +11,7 @@
 //! Invariant Y2: a boxed body is dropped when it is finished, not when its generator is; a body on the stack with its block.
 
 use crate::generator::delegation::{Delegates, Outcome, Request};
-use crate::generator::exchange::{Exchange, Message};
+use crate::generator::exchange::{Answer, Exchange};
 use crate::{Exception, ProtocolError, Resume, Sent, Step};
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -46,7 +46,7 @@ pub(crate) fn raised_by_body<E>(exception: Exception<E>) -> Exception<E> {
 }
 
 /// What the body is polled with, or what is answered without polling it.
-type Ready<Y, S, R, E> = Result<Message<Y, S, E>, Step<Y, R, Exception<E>>>;
+type Ready<Y, S, R, E> = Result<Option<Answer<S, E>>, Step<Y, R, Exception<E>>>;
 
 /// A body `B` with a pointer `X` to its exchange.
 pub(crate) struct Driver<X, B, Y, S, R, E> {
@@ -109,23 +109,25 @@ where
     #[inline(always)]
     pub(crate) fn resume(&mut self, with: Resume<S, Exception<E>>) -> Step<Y, R, Exception<E>> {
         let closing = matches!(with, Resume::Close);
-        let mut message: Message<Y, S, E> = match with {
-            Resume::Send(value) => Message::Sent(value),
-            Resume::Throw(exception) => Message::Thrown(exception),
-            Resume::Close => Message::Thrown(Exception::GeneratorExit),
+        let answer = match with {
+            Resume::Send(value) => Ok(value),
+            Resume::Throw(exception) => Err(exception),
+            Resume::Close => Err(Exception::GeneratorExit),
         };
-        if self.state != State::Suspended {
-            match self.prepare(message, closing) {
-                Ok(ready) => message = ready,
+        let mut answer = if self.state == State::Suspended {
+            Some(answer)
+        } else {
+            match self.prepare(answer, closing) {
+                Ok(ready) => ready,
                 Err(step) => return step,
             }
-        }
+        };
         loop {
-            self.exchange().put(message);
+            self.exchange().put(answer);
             let panics = FinishedByPanic(&mut self.state);
             let poll = self.body.poll(&self.exchange, &mut Context::from_waker(Waker::noop()));
             std::mem::forget(panics);
-            message = match poll {
+            answer = match poll {
                 Poll::Ready(result) => {
                     self.finish();
                     return match result {
@@ -133,9 +135,9 @@ where
                         Err(exception) => Step::Raised(raised_by_body(exception)),
                     };
                 }
-                Poll::Pending => match self.exchange().take() {
-                    Message::Yielded(value) => return yielded(value, closing),
-                    other => match requested(other, self.exchange().take_request()) {
+                Poll::Pending => match self.exchange().take_yielded() {
+                    Some(value) => return yielded(value, closing),
+                    None => match self.exchange().take_request() {
                         Ok(request) => {
                             match self.run_delegates(Some(request), Ok(S::none()), false, closing) {
                                 Ok(ready) => ready,
@@ -165,22 +167,15 @@ where
 
     /// Makes ready for a poll of a body that does not wait at a `yield` of its own, or answers for it.
     #[inline(always)]
-    fn prepare(&mut self, message: Message<Y, S, E>, closing: bool) -> Ready<Y, S, R, E> {
+    fn prepare(&mut self, answer: Answer<S, E>, closing: bool) -> Ready<Y, S, R, E> {
         if self.state == State::Delegating {
-            let (with, exits) = match message {
-                Message::Thrown(exception) => {
-                    let exits = matches!(exception, Exception::GeneratorExit);
-                    (Err(exception), exits)
-                }
-                Message::Sent(value) => (Ok(value), false),
-                _ => (Ok(S::none()), false),
-            };
-            return self.run_delegates(None, with, exits, closing);
+            let exits = matches!(answer, Err(Exception::GeneratorExit));
+            return self.run_delegates(None, answer, exits, closing);
         }
-        match begin(self.state, message) {
+        match begin(self.state, answer) {
             None => {
                 self.state = State::Suspended;
-                Ok(Message::Nothing) // the first `yield` must not find an answer
+                Ok(None) // the first `yield` must not find an answer
             }
             Some((exception, finished)) => {
                 if finished {
@@ -212,7 +207,7 @@ where
             }
             Err(result) => {
                 self.state = State::Suspended;
-                Ok(result.into())
+                Ok(Some(result))
             }
         }
     }
@@ -238,26 +233,13 @@ fn run<Y, S: Sent, E>(
 /// What the rules say to a generator that does not wait: nothing, or an exception and whether it is finished by that.
 #[cold]
 #[inline(never)]
-fn begin<Y, S: Sent, E>(state: State, message: Message<Y, S, E>) -> Option<(Exception<E>, bool)> {
-    match (state, message) {
-        (State::Created, Message::Sent(value)) if value.is_none() => None,
-        (State::Created, Message::Thrown(exception)) => Some((exception, true)),
-        (State::Created, _) => Some((Exception::Protocol(ProtocolError::JustStarted), false)),
-        (_, Message::Thrown(exception)) => Some((exception, false)),
-        (_, _) => Some((Exception::Protocol(ProtocolError::Finished), false)),
-    }
-}
-
-/// What a body asks for that waits without having yielded.
-#[cold]
-#[inline(never)]
-pub(crate) fn requested<Y, S, E>(
-    message: Message<Y, S, E>,
-    request: Option<Box<Request<Y, S, E>>>,
-) -> Result<Box<Request<Y, S, E>>, ProtocolError> {
-    match message {
-        Message::Clash => Err(ProtocolError::YieldPending),
-        _ => request.ok_or(ProtocolError::AwaitedForeign),
+fn begin<S: Sent, E>(state: State, answer: Answer<S, E>) -> Option<(Exception<E>, bool)> {
+    match (state, answer) {
+        (State::Created, Ok(value)) if value.is_none() => None,
+        (State::Created, Err(exception)) => Some((exception, true)),
+        (State::Created, Ok(_)) => Some((Exception::Protocol(ProtocolError::JustStarted), false)),
+        (_, Err(exception)) => Some((exception, false)),
+        (_, Ok(_)) => Some((Exception::Protocol(ProtocolError::Finished), false)),
     }
 }
 

@@ -1,41 +1,26 @@
 //! What a generator's body and its driver share, and what the body sees of it.
 
 use crate::generator::delegation::{Request, YieldFrom};
-use crate::{Exception, Generator, Sent, Step};
+use crate::{Exception, Generator, ProtocolError, Sent, Step};
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// What is on its way between a body and its driver.
-pub(crate) enum Message<Y, S, E> {
-    Nothing,
-    /// To the driver: a yielded value.
-    Yielded(Y),
-    /// To the body: a value that was sent.
-    Sent(S),
-    /// To the body: an exception that was thrown.
-    Thrown(Exception<E>),
-    /// To the driver: the body has yielded twice at once.
-    Clash,
-}
-
-impl<Y, S, E> From<Result<S, Exception<E>>> for Message<Y, S, E> {
-    #[inline(always)]
-    fn from(with: Result<S, Exception<E>>) -> Self {
-        match with {
-            Ok(value) => Self::Sent(value),
-            Err(exception) => Self::Thrown(exception),
-        }
-    }
-}
+/// What a `yield` is resumed with: a value that was sent, or an exception that was thrown.
+pub(crate) type Answer<S, E> = Result<S, Exception<E>>;
 
 /// The cell between a generator's body and its driver, for what is yielded and what is sent.
 ///
 /// [`generator!`](macro@crate::generator) makes it where it is needed.
 pub struct Exchange<Y, S = (), E = Infallible> {
-    message: Cell<Message<Y, S, E>>,
+    /// To the driver: a yielded value.
+    yielded: Cell<Option<Y>>,
+    /// To the body. In a cell of its own, so that neither side looks at what the other one left.
+    answer: Cell<Option<Answer<S, E>>>,
+    /// To the driver: the body has yielded twice at once.
+    clash: Cell<bool>,
     /// A delegate that the driver is asked to run before the body goes on.
     request: Cell<Option<Box<Request<Y, S, E>>>>,
 }
@@ -44,7 +29,12 @@ impl<Y, S, E> Exchange<Y, S, E> {
     /// An empty cell.
     #[must_use]
     pub const fn new() -> Self {
-        Self { message: Cell::new(Message::Nothing), request: Cell::new(None) }
+        Self {
+            yielded: Cell::new(None),
+            answer: Cell::new(None),
+            clash: Cell::new(false),
+            request: Cell::new(None),
+        }
     }
 
     /// The body's side.
@@ -64,41 +54,48 @@ impl<Y, S, E> Exchange<Y, S, E> {
         body(self.yielder())
     }
 
+    /// What the body is polled with; `None`: it has not yielded.
     #[inline(always)]
-    pub(crate) fn put(&self, message: Message<Y, S, E>) {
-        self.message.set(message);
+    pub(crate) fn put(&self, answer: Option<Answer<S, E>>) {
+        self.answer.set(answer);
     }
 
+    /// What the body has yielded, if it did.
     #[inline(always)]
-    pub(crate) fn take(&self) -> Message<Y, S, E> {
-        self.message.replace(Message::Nothing)
+    pub(crate) fn take_yielded(&self) -> Option<Y> {
+        self.yielded.take()
     }
 
+    /// What a body asks for that waits without having yielded: a delegate to be run.
     #[inline(always)]
-    pub(crate) fn take_request(&self) -> Option<Box<Request<Y, S, E>>> {
-        self.request.take()
+    pub(crate) fn take_request(&self) -> Result<Box<Request<Y, S, E>>, ProtocolError> {
+        self.answer.set(None); // nobody awaited it
+        requested(self.clash.take(), self.request.take())
     }
 
     /// Asks the driver to run a delegate.
     pub(crate) fn put_request(&self, request: Box<Request<Y, S, E>>) {
+        self.answer.set(None); // an answer that nobody awaited is not this one's
         if self.request.replace(Some(request)).is_some() {
-            self.message.set(Message::Clash);
+            self.clash.set(true);
         }
     }
 
     /// What a `yield` or `yield from` is resumed with, if that has come.
     #[inline(always)]
-    pub(crate) fn poll_answer(&self) -> Poll<Result<S, Exception<E>>> {
-        match self.take() {
-            Message::Sent(value) => Poll::Ready(Ok(value)),
-            Message::Thrown(exception) => Poll::Ready(Err(exception)),
-            other => {
-                // The first poll, right after the `yield`: what is there is for the driver.
-                self.message.set(other);
-                Poll::Pending
-            }
+    pub(crate) fn poll_answer(&self) -> Poll<Answer<S, E>> {
+        match self.answer.take() {
+            Some(answer) => Poll::Ready(answer),
+            None => Poll::Pending,
         }
     }
+}
+
+/// By value, so that the cells can be kept in registers.
+#[cold]
+#[inline(never)]
+fn requested<R>(clash: bool, request: Option<R>) -> Result<R, ProtocolError> {
+    if clash { Err(ProtocolError::YieldPending) } else { request.ok_or(ProtocolError::AwaitedForeign) }
 }
 
 impl<Y, S, E> Default for Exchange<Y, S, E> {
@@ -147,8 +144,10 @@ impl<'a, Y, S, E> Yielder<'a, Y, S, E> {
     /// A `yield` that is dropped has yielded nevertheless; what the generator is resumed with is lost.
     #[inline(always)]
     pub fn yield_(self, value: Y) -> Yield<'a, Y, S, E> {
-        if let Message::Yielded(_) = self.exchange.message.replace(Message::Yielded(value)) {
-            self.exchange.message.set(Message::Clash);
+        self.exchange.answer.set(None); // one that nobody awaited is not this one's
+        if self.exchange.yielded.replace(Some(value)).is_some() {
+            self.exchange.yielded.set(None);
+            self.exchange.clash.set(true);
         }
         Yield { exchange: self.exchange }
     }

@@ -8,11 +8,16 @@ use antiphon::{
 use futures_io::{AsyncRead, AsyncWrite};
 use rustix::net::sockopt::{set_socket_linger, set_socket_send_buffer_size};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 const LOCAL: &str = "127.0.0.1:0";
@@ -466,6 +471,78 @@ fn events_of_a_closed_socket_reach_nobody_who_has_its_number_next() {
             peer.write_all(&round.to_le_bytes()).await?;
             assert_eq!(reader.await.unwrap(), round.to_le_bytes());
         }
+        Ok(())
+    });
+}
+
+thread_local! {
+    /// What the next waker of [`Hook`] does.
+    static ON_WAKE: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+}
+
+/// A waker that runs code of the user while the loop hands out events.
+struct Hook;
+
+impl Wake for Hook {
+    fn wake(self: Arc<Self>) {
+        if let Some(act) = ON_WAKE.take() {
+            act();
+        }
+    }
+}
+
+/// A waker that counts.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Two sockets have events in one wait; who is woken for the first closes the second, and opens a third one under its number.
+#[test]
+fn event_that_is_under_way_when_its_socket_is_closed_reaches_nobody() {
+    let wait_with = |stream: &TcpStream, waker: &Waker| {
+        let read = Pin::new(&mut &*stream).poll_read(&mut Context::from_waker(waker), &mut [0; 8]);
+        assert!(read.is_pending());
+    };
+    on_a_loop(async {
+        let (first, first_peer) = pair().await?;
+        let (second, second_peer) = pair().await?;
+        let (third, third_peer) = pair().await?;
+        let number = second.as_fd().as_raw_fd();
+        let (third, count) = (third.into_std(), Arc::new(Count::default()));
+        wait_with(&first, &Arc::new(Hook).into());
+        wait_with(&second, Waker::noop());
+        let (opened, waker) = (Rc::new(Cell::new(None)), Waker::from(Arc::clone(&count)));
+        let place = Rc::clone(&opened);
+        ON_WAKE.set(Some(Box::new(move || {
+            drop(second);
+            // The kernel gives the smallest free number, so some smaller ones come first.
+            let mut clones: Vec<_> = (0..64).map(|_| third.try_clone().unwrap()).collect();
+            let wanted = clones.iter().position(|clone| clone.as_raw_fd() == number).unwrap_or(0);
+            let again = TcpStream::from_std(clones.swap_remove(wanted)).unwrap();
+            wait_with(&again, &waker);
+            place.set(Some(again));
+        })));
+        first_peer.write_all(b"first").await?;
+        second_peer.write_all(b"second").await?;
+        let again = loop {
+            sleep(Duration::from_millis(1)).await?;
+            if let Some(again) = opened.take() {
+                break again;
+            }
+        };
+        if again.as_fd().as_raw_fd() != number {
+            return Ok(()); // another test has taken the number meanwhile
+        }
+        sleep(Duration::from_millis(1)).await?;
+        assert_eq!(count.0.load(Ordering::Relaxed), 0, "nobody has written to it");
+        third_peer.write_all(b"third").await?;
+        sleep(Duration::from_millis(1)).await?;
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
         Ok(())
     });
 }

@@ -282,8 +282,10 @@ impl FutureRef {
 /// # Errors
 /// `RecursionError`.
 fn recursively<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
-    // SAFETY: F1; left again below.
-    check(unsafe { ffi::Py_EnterRecursiveCall(c" while cancelling a task".as_ptr()) })?;
+    // SAFETY: F1; left again below. Not 0 is a failure: the interpreter gives 1, whatever its documentation says.
+    if unsafe { ffi::Py_EnterRecursiveCall(c" while cancelling a task".as_ptr()) } != 0 {
+        return Err(Raised);
+    }
     let outcome = body();
     // SAFETY: entered above.
     unsafe { ffi::Py_LeaveRecursiveCall() };

@@ -77,7 +77,7 @@ pub fn explain_generator(object: &Owned, raised: Raised) -> Raised {
         return raised;
     }
     raise::add_note(
-        "Generators are no coroutines any more (since Python 3.11): write 'async def' instead of '@asyncio.coroutine', \
+        "Generators are no coroutines any more (since Python 3.12): write 'async def' instead of '@asyncio.coroutine', \
          and 'await' instead of 'yield from'.",
     )
 }

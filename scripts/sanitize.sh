@@ -46,7 +46,7 @@ thread() {
     local test tests=()
     for test in crates/antiphon*/tests/*.rs crates/antiphon*/tests/*/main.rs; do
         test=${test%/main.rs} test=$(basename "${test%.rs}")
-        case $test in spawn | spawn_stdio | loom_*) ;; *) tests+=(--test "$test") ;; esac
+        case $test in spawn | spawn_stdio | processes | loom_*) ;; *) tests+=(--test "$test") ;; esac
     done
     cargo_with thread build -Zbuild-std --examples &&
         cargo_with thread test -Zbuild-std --no-fail-fast --lib "${tests[@]}" -- --skip spawn

@@ -175,7 +175,8 @@ class WatchedLoop(LoopBase):
     def _end_watch(self) -> None:
         """Has them watched no more."""
         key, self._watch_key = self._watch_key, None
-        if key is not None:
+        # A loop that nobody closed may end after this module, whose exit handler has ended the watch by then.
+        if key is not None and _end is not None:
             _end(self, key)
 
     def blocking_stats(self) -> BlockingStats:

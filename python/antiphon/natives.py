@@ -9,12 +9,12 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from antiphon import _antiphon, streams, task_groups, threads
+from antiphon import _antiphon, eager, streams, task_groups, threads
 
 __all__ = ["NAMES", "ours", "replacements"]
 
 # What runs once per connection or per call is Python; that comes before the native part it is made of.
-_HOMES = (streams, threads, _antiphon)
+_HOMES = (streams, threads, eager, _antiphon)
 # Imported for what it does to the native class.
 _COMPLETED = (task_groups,)
 

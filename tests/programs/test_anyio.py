@@ -1,6 +1,8 @@
 """anyio: its sockets, task groups and threads on the asyncio backend."""
 
 import contextlib
+import subprocess
+import sys
 
 import anyio
 import anyio.abc
@@ -169,3 +171,44 @@ def test_blocking_portal_serves_threads(loop_factory):
         assert portal.call(double, 21) == 42
         future = portal.start_task_soon(double, 4)
         assert future.result(5) == 8
+
+
+# In a process of its own: it is the first import of anyio that looks at asyncio's functions.
+IMPORTED_AFTER_INSTALL = """
+import asyncio
+import sys
+import antiphon
+
+async def main():
+    if sys.version_info >= (3, 12):
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    steps = []
+
+    async def child(number):
+        steps.append(f"{number} begins")
+        await anyio.sleep(0)
+        steps.append(f"{number} ends")
+
+    async with anyio.create_task_group() as group:
+        for number in range(2):
+            group.start_soon(child, number)
+        steps.append("started")  # anyio's tasks start later even with an eager factory
+    print(steps)
+
+antiphon.install()
+import anyio
+antiphon.run(main())
+"""
+
+
+@pytest.mark.loops("antiphon")
+def test_anyio_is_imported_after_install():
+    ended = subprocess.run(
+        [sys.executable, "-c", IMPORTED_AFTER_INSTALL],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    steps = ["started", "0 begins", "1 begins", "0 ends", "1 ends"]
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{steps}\n", "")

@@ -5,7 +5,9 @@
 
 pub use std::cell::UnsafeCell;
 pub use std::hint::spin_loop;
-pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+#[cfg(debug_assertions)]
+pub use std::sync::atomic::AtomicBool;
+pub use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// This thread, as a number that no other living thread has; never zero, and even.
 #[inline(always)]

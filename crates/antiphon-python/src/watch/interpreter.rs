@@ -102,6 +102,7 @@ mod published {
         // SAFETY: the interpreter's own object of this name begins with its offsets, which never change.
         let offsets = unsafe { offsets.as_ref() };
         // SAFETY: a constant of the running interpreter.
+        #[allow(clippy::useless_conversion, reason = "an unsigned long has 32 bits elsewhere")]
         let version = u64::from(unsafe { ffi::Py_Version });
         if offsets.cookie != *b"xdebugpy" || offsets.version != version || offsets.free_threaded != 0 {
             return None;

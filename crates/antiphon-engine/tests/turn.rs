@@ -233,12 +233,30 @@ fn busy_loop_with_slow_items_serves_descriptors_with_every_tick() {
     host.push(endless);
     host.watch(3);
     host.turn();
-    host.core.driver.set_readiness(3, READABLE);
-    host.turn();
-    assert!(host.log.is_empty());
-    host.coarse_ns += 1;
-    host.turn();
-    assert_eq!(host.log, ["fd 3"]);
+    for tick in 1..10 {
+        host.core.driver.set_readiness(3, READABLE);
+        host.coarse_ns += 1;
+        host.turn();
+        assert_eq!(host.log, vec!["fd 3"; tick]);
+    }
+}
+
+#[test]
+fn busy_loop_whose_items_become_slow_serves_descriptors_a_few_turns_later() {
+    for quick_turns in 1..40 {
+        let mut host = TestLoop::new();
+        host.push(endless);
+        host.watch(3);
+        host.turns(quick_turns);
+        host.core.driver.set_readiness(3, READABLE);
+        host.turn();
+        assert!(host.log.is_empty(), "no tick, no poll");
+        for _slow in 0..8 {
+            host.coarse_ns += 1;
+            host.turn();
+        }
+        assert!(host.log.contains(&"fd 3".to_owned()), "after {quick_turns} quick turns");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::{Context, Failure, Panic, Task, TaskRef, spawn, spawn_in};
 use antiphon_core::Ended;
 use antiphon_core::group::{Edition, Group, Left, Refusal, Verdict};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::future::poll_fn;
@@ -92,7 +93,8 @@ pub struct TaskGroup {
 struct State {
     machine: RefCell<Group>,
     parent: TaskHandle,
-    children: RefCell<Vec<TaskRef>>,
+    /// Those that have not ended, by their tasks' numbers: in the order in which they were made.
+    children: RefCell<BTreeMap<u64, TaskRef>>,
     errors: RefCell<Vec<ChildError>>,
     waiter: RefCell<Option<WaitNode>>,
 }
@@ -275,7 +277,7 @@ impl TaskGroup {
     /// Takes a child in.
     fn add<T>(&self, task: &Task<T, ChildFailed>) {
         self.state.machine.borrow_mut().add_child();
-        self.state.children.borrow_mut().push(task.as_ref());
+        self.state.children.borrow_mut().insert(task.header().number, task.as_ref());
         let (state, child) = (Rc::clone(&self.state), task.as_ref());
         task.header().observe(Box::new(move |ended| state.child_done(ended, &child)));
     }
@@ -301,7 +303,8 @@ impl TaskGroup {
 impl State {
     fn child_done(&self, ended: Ended, child: &TaskRef) {
         child.retrieve(); // the group has the error
-        self.children.borrow_mut().retain(|other| other != child);
+        let kept = self.children.borrow_mut().remove(&child.number());
+        drop(kept);
         if let Some(panic) = child.panic() {
             let kind = ChildErrorKind::Panicked(panic);
             self.errors.borrow_mut().push(ChildError { name: Some(child.name()), kind });
@@ -321,7 +324,7 @@ impl State {
     }
 
     fn cancel_children(&self) {
-        let children = self.children.borrow().clone();
+        let children: Vec<_> = self.children.borrow().values().cloned().collect();
         children.iter().for_each(|child| {
             child.cancel();
         });

@@ -269,6 +269,10 @@ pub fn current_task() -> Option<TaskRef> {
 }
 
 impl TaskRef {
+    pub(crate) fn number(&self) -> u64 {
+        self.inner.number
+    }
+
     /// As [`Task::cancel`].
     pub fn cancel(&self) -> bool {
         cancel(&self.inner)

@@ -7,6 +7,7 @@ Source: unix(7); gunicorn's documentation, "timeout".
 """
 
 import asyncio
+import contextlib
 import os
 import select
 import signal
@@ -62,6 +63,9 @@ class Member:
     def begin(self) -> None:
         """Starts to give signs of life, and leaves the connections that this process has no time for to the others."""
         Server._accepted_at_once = 1
+        # The first sign comes before the first request may: who hangs at once is missed, too.
+        with contextlib.suppress(OSError):  # the supervisor is gone, as the thread will find
+            self._send(BEAT)
         threading.Thread(target=self._live, name="antiphon-member", daemon=True).start()
 
     def say_ready(self) -> None:

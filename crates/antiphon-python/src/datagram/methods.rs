@@ -137,10 +137,8 @@ fn repr(this: &Instance<Datagram>) -> Result {
     let queued = Owned::int(this.outbound.with(|outbound| outbound.len_bytes()) as i64)?;
     let closing = Owned::bool(is(&this.flags.closing));
     let (read, write) = (watched(Direction::Read), watched(Direction::Write));
-    call(
-        &import("antiphon.reports", "transport_repr")?,
-        [&this.owned(), &Owned::int(fd.into())?, &closing, &read, &write, &queued],
-    )
+    let values = [&this.owned(), &Owned::int(fd.into())?, &closing, &read, &write, &queued];
+    reports::describe("transport_repr", values, "<DatagramTransport>")
 }
 
 unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {

@@ -357,8 +357,8 @@ impl<T: PipeTransport> Instance<T> {
             None => Owned::none(),
         };
         let (closing, polling) = (Owned::bool(is(&self.end().closing)), Owned::bool(polling));
-        let show = import("antiphon.reports", "pipe_repr")?;
-        call(&show, [&self.owned(), &Owned::int(fd.into())?, &closing, &polling, &queued])
+        let values = [&self.owned(), &Owned::int(fd.into())?, &closing, &polling, &queued];
+        reports::describe("pipe_repr", values, "<pipe transport>")
     }
 }
 

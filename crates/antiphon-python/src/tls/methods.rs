@@ -12,7 +12,7 @@ use pyo3::ffi;
 use super::lower::Lower;
 use super::transport::{Phase, Tls, set_type};
 use crate::ffi::raise::{self, type_error};
-use crate::ffi::{Args, HeapType, Instance, Owned, Payload, Raised, Result, call, call_method};
+use crate::ffi::{Args, HeapType, Instance, Owned, Payload, Raised, Result, call_method};
 use crate::names::{import, names};
 use crate::transport::protocol::Protocol;
 use crate::transport::stream::{is, set};
@@ -205,7 +205,7 @@ fn repr(this: &Instance<Tls>) -> Result {
     })?;
     let lower = this.lower().map_or_else(Owned::none, |lower| lower.object().clone());
     let queued = Owned::int(this.queue.with(|queue| queue.len_bytes()) as i64)?;
-    call(&import("antiphon.reports", "tls_repr")?, [&this.owned(), &phase, &queued, &lower])
+    reports::describe("tls_repr", [&this.owned(), &phase, &queued, &lower], "<SSLTransport>")
 }
 
 unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {

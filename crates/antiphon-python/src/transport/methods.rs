@@ -256,10 +256,8 @@ fn repr(this: &Instance<Stream>) -> Result {
     let queued = Owned::int(this.queue.with(|queue| queue.len_bytes()) as i64)?;
     let closing = Owned::bool(is(&this.flags.closing));
     let (read, write) = (watched(Direction::Read), watched(Direction::Write));
-    call(
-        &import("antiphon.reports", "transport_repr")?,
-        [&this.owned(), &Owned::int(fd.into())?, &closing, &read, &write, &queued],
-    )
+    let values = [&this.owned(), &Owned::int(fd.into())?, &closing, &read, &write, &queued];
+    reports::describe("transport_repr", values, "<StreamTransport>")
 }
 
 unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {

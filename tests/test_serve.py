@@ -103,12 +103,17 @@ asyncio.run(main())
 """
 
 
+#: Those of the test that runs.
+PROGRAMS: list["Program"] = []
+
+
 class Program:
     """A server program with workers, as a test sees it."""
 
     def __init__(self, words: list[str], port: int, keep: tuple[int, ...] = ()) -> None:
         refuse_process()
         self.port = port
+        PROGRAMS.append(self)
         self.process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
@@ -164,17 +169,33 @@ class Program:
         """Ends the program as a service manager does; gives its status."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.stdin is not None and self.process.stdout is not None
-        status = self.process.wait(15)
+        try:
+            return self.process.wait(15)
+        finally:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Leaves nothing of it behind, whatever became of the test."""
+        if self.process.poll() is None:
+            self.process.kill()  # its workers find that out by themselves
+            self.process.wait()
         self._reader.join()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             pipe.close()  # type: ignore[union-attr]
-        return status
+
+
+@pytest.fixture(autouse=True)
+def programs() -> Iterator[list[Program]]:
+    """The programs that the test has started; what it has not ended is killed."""
+    yield PROGRAMS
+    for program in PROGRAMS:
+        program.let_go()
+    PROGRAMS.clear()
 
 
 @pytest.fixture
-def serving(tmp_path: Any) -> Iterator[Any]:
+def serving(tmp_path: Any, programs: list[Program]) -> Iterator[Any]:
     """Starts programs that call `antiphon.serve`, and ends them."""
-    programs: list[Program] = []
     path = tmp_path / "program.py"
     path.write_text(SERVE)
 
@@ -182,8 +203,7 @@ def serving(tmp_path: Any) -> Iterator[Any]:
         with listening_socket() as sock:
             sock.setblocking(True)
             words = [sys.executable, str(path), factory, str(sock.fileno()), repr(options)]
-            programs.append(Program(words, sock.getsockname()[1], (sock.fileno(),)))
-        return programs[-1]
+            return Program(words, sock.getsockname()[1], (sock.fileno(),))
 
     yield start
     for program in programs:

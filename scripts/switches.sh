@@ -5,13 +5,13 @@
 #                          and the simulated driver; each over the whole suite, since that takes half a minute
 #   switches.sh all        also each fallback alone
 #
-# Whatever needs no loop of antiphon's is not run again, nor what is about processes that die and are replaced: that takes
+# Whatever needs no loop of antiphon's is not run again, nor what is about pools and servers of several processes: that takes
 # minutes, and their loops do what all others do. On the simulated driver most tests have no verdict
 # (tests/support/switches.py), so that run says how many must pass at least.
 set -euo pipefail
 
 features=pidfd,eventfd,epoll_pwait2,accept4
-antiphon="--loop antiphon --deselect tests/test_cli.py --ignore tests/programs --ignore benches --ignore tests/test_serve.py --ignore tests/test_pool_faults.py --ignore tests/test_pool_executors.py tests"
+antiphon="--loop antiphon --deselect tests/test_cli.py --ignore tests/programs --ignore benches --ignore tests/test_serve.py --ignore tests/test_pool.py --ignore tests/test_pool_executors.py --ignore tests/test_pool_faults.py --ignore tests/test_pool_transfer.py tests"
 
 printf '%s\n' \
     "fallbacks ANTIPHON_DISABLE=$features $antiphon --at-least 1700" \

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.real_driver("the loop is that of a process of its own")
+
 # What is left open is kept by `sys.modules`, which the interpreter clears last: its finalizers run without modules.
 PROGRAM = """
 import asyncio, socket, sys

@@ -323,8 +323,10 @@ async def test_stop_iteration_in_a_task(loop):
 
 async def test_stop_iteration_for_a_future(loop):
     future = loop.create_future()
+    probe = asyncio.futures._PyFuture(loop=loop)
     try:
-        asyncio.futures._PyFuture(loop=loop).set_exception(StopIteration())
+        probe.set_exception(StopIteration())
+        probe.exception()
     except TypeError:  # as up to some release of 3.12
         with pytest.raises(TypeError, match="^StopIteration interacts badly with generators"):
             future.set_exception(StopIteration())

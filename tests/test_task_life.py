@@ -45,6 +45,29 @@ def test_finished_task_is_freed_at_once(loop):
         gc.enable()
 
 
+def test_waiting_coroutines_of_a_closed_loop_end_from_outside_in(loop_factory, audit):
+    async def inner(future):
+        try:
+            await future
+        finally:
+            future.cancel()  # raises: the loop is closed
+
+    async def outer(awaited):
+        await awaited
+
+    loop = loop_factory()
+    # Made first, so that the collector closes it first, and with it what its future still refers to.
+    waiting = inner(loop.create_future())
+    task = loop.create_task(outer(waiting))
+    run_ready(loop)
+    task._log_destroy_pending = False
+    loop.close()
+    del waiting, task, loop
+    gc.collect()
+    audit.take_unraisable("Event loop is closed")
+    assert audit.unraisable == []  # not: "coroutine already executing"
+
+
 def test_futures_and_tasks_in_cycles_are_collected(loop):
     async def work(future):
         return await future

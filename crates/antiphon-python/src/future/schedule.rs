@@ -24,10 +24,19 @@ impl FutureObject {
     /// Has the callbacks called in the next turn. The future is done.
     ///
     /// # Errors
-    /// `RuntimeError`: the loop is closed; then nobody is called.
+    /// `RuntimeError`: the loop is closed; then nobody is called. They stay here until the future goes: a coroutine may be
+    /// closing itself by this call, and the last reference to the task that runs it may be among them. Were it dropped now,
+    /// the coroutine around that one would be closed while the inner one still runs, which is an error.
     pub(super) fn schedule(&self) -> Result<()> {
         match self.native_owner() {
-            Some(owner) if !owner.debug() && !owner.is_closed() => {
+            Some(owner) if owner.is_closed() => {
+                if self.inner.with(|inner| inner.callbacks.is_empty()) {
+                    Ok(())
+                } else {
+                    owner.check_open()
+                }
+            }
+            Some(owner) if !owner.debug() => {
                 if let Some(task) = self.inner.with(|inner| inner.callbacks.take_only_task()) {
                     owner.push(Work::new(Kind::Step, task));
                     return Ok(());

@@ -5,6 +5,7 @@ import contextvars
 import functools
 import os
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -150,6 +151,23 @@ async def test_call_that_waits_is_cancelled_at_once(loop: Any, kind: str) -> Non
         running.cancel()
         await asyncio.wait([running])
         assert await pool.run(calls.same, 2) == 2
+
+
+async def test_call_cancelled_between_its_beginning_and_its_first_step(loop: Any) -> None:
+    """Which is possible before 3.12; the coroutine that was made is closed, or it would be warned of."""
+    begun, release = threading.Event(), threading.Event()
+    async with Pool(1, "thread") as pool:
+        await pool.map(calls.same, range(100))  # from here on it is sent several at a time
+        blocks = pool.spawn(calls.hold, begun, release)
+        behind = pool.spawn(calls.sleep_and_give, 60, 1)
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        # Asked while the worker is about to begin it, and read right after it has.
+        behind.cancel()
+        release.set()
+        await asyncio.wait([behind])
+        assert behind.cancelled()
+        await blocks
 
 
 async def pool_has_sent(pool: Pool, count: int) -> None:

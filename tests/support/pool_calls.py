@@ -107,6 +107,12 @@ def block(address: Any) -> int:
     return os.getpid()
 
 
+def hold(begun: threading.Event, release: threading.Event) -> None:
+    """Blocks its worker, a thread, until it is released."""
+    begun.set()
+    release.wait()
+
+
 async def die(signum: int = signal.SIGKILL) -> None:
     os.kill(os.getpid(), signum)
     await asyncio.Event().wait()

@@ -24,14 +24,21 @@ __all__ = ["Intake"]
 _SLICE_S = 0.002
 
 if sys.version_info >= (3, 12):
-    from antiphon._antiphon import eager_task_factory as _new_task
+    from antiphon._antiphon import eager_task_factory
+
+    def _begin_task(loop: Any, awaitable: Any, context: contextvars.Context) -> Any:
+        return eager_task_factory(loop, _ending_here(awaitable), context=context)
 
     #: Calls begun between two looks at the clock.
     _BURST = 8
 else:
 
-    def _new_task(loop: Any, coroutine: Any, *, context: contextvars.Context) -> Any:
-        return loop.create_task(coroutine, context=context)
+    def _begin_task(loop: Any, awaitable: Any, context: contextvars.Context) -> Any:
+        task = loop.create_task(_ending_here(awaitable), context=context)
+        if inspect.iscoroutine(awaitable):
+            # A task that is cancelled before its first step never comes to it; one that has ended does not mind.
+            task.add_done_callback(lambda _: awaitable.close(), context=context)
+        return task
 
     # A task is stepped by the loop; so that few calls count as begun that are not, the loop comes soon.
     _BURST = 1
@@ -130,7 +137,7 @@ class Intake(ABC):
             if not inspect.isawaitable(result):
                 self._returned(number, result)
                 return
-            task = _new_task(self._loop, _ending_here(result), context=context)
+            task = _begin_task(self._loop, result, context)
         except asyncio.CancelledError as error:
             self._report((messages.CANCELLED, number, _words(error)))
         except BaseException as error:

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+from asyncio.base_subprocess import BaseSubprocessTransport
 from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any
 
@@ -158,9 +159,16 @@ class ProcessLink(PickledLink):
         await asyncio.shield(self._over)
 
     def kill(self) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        process = self._process
+        if process is None or process.get_returncode() is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if isinstance(process, BaseSubprocessTransport):
+                # Until 3.12.8 and 3.13.1 asyncio's kill() asks for the status first, and takes it away from its own
+                # watcher, which then tells of status 255 (gh-127049).
+                os.kill(process.get_pid(), signal.SIGKILL)
+            else:
+                process.kill()
 
     async def _connect(
         self, channel: socket.socket, beside: socket.socket, control: socket.socket

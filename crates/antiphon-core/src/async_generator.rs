@@ -33,7 +33,7 @@ pub use step::AsyncStep;
 #[cfg(feature = "futures-core")]
 pub use stream::from_stream;
 
-use crate::generator::delegation::Delegates;
+use crate::generator::delegation::{Delegates, Next};
 use crate::generator::driver::raised_by_body;
 use crate::generator::exchange::Exchange;
 use crate::{Exception, ProtocolError, Resume, Sent, Yielder};
@@ -157,9 +157,9 @@ impl<'g, Y, S: Sent, E> AsyncGenerator<'g, Y, S, E> {
             (State::Suspended, with) => {
                 let exits = matches!(with, Err(Exception::GeneratorExit));
                 let level = exits.then(|| self.delegates.innermost());
-                match self.delegates.run(with, level) {
+                match self.delegates.run(Next::With(with), level) {
                     Ok(value) => return Err(self.yielded(value, closing)),
-                    Err(result) => self.exchange.put(Some(result)),
+                    Err(result) => self.exchange.put(result),
                 }
             }
         }
@@ -190,13 +190,10 @@ impl<'g, Y, S: Sent, E> AsyncGenerator<'g, Y, S, E> {
                     self.finish();
                     return Poll::Ready(Err(Exception::Protocol(error)));
                 }
-                Ok(request) => {
-                    self.delegates.push(*request);
-                    match self.delegates.run(Ok(S::none()), None) {
-                        Ok(value) => return Poll::Ready(self.yielded(value, closing)),
-                        Err(result) => self.exchange.put(Some(result)),
-                    }
-                }
+                Ok(request) => match self.delegates.run(Next::Begin(request), None) {
+                    Ok(value) => return Poll::Ready(self.yielded(value, closing)),
+                    Err(result) => self.exchange.put(result),
+                },
             }
         }
     }

@@ -5,7 +5,7 @@ use antiphon_core::{
     from_iter, generator, values,
 };
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
@@ -55,6 +55,45 @@ fn two_yields_at_once_finish_the_generator() {
     });
     assert_eq!(generator.next(), raised(ProtocolError::YieldPending));
     assert_eq!(generator.next(), FINISHED);
+}
+
+#[test]
+fn delegation_while_a_yield_is_pending_finishes_the_generator() {
+    let delegate = BoxedGenerator::new(async |y: Yielder<'_, u8>| y.yield_(9).await);
+    let mut generator = BoxedGenerator::new(async move |y: Yielder<'_, u8>| {
+        let _pending = y.yield_(1);
+        y.yield_from(delegate).await
+    });
+    assert_eq!(generator.next(), raised(ProtocolError::YieldPending));
+    assert_eq!(generator.next(), FINISHED);
+}
+
+#[test]
+fn yield_polled_twice_in_a_step_waits_all_the_same() {
+    generator!(let mut generator = |y: Yielder<'_, u8, Option<u8>>| async move {
+        let mut twice = pin!(y.yield_(1));
+        let answer = poll_fn(|context| {
+            let first = twice.as_mut().poll(context);
+            if first.is_pending() { twice.as_mut().poll(context) } else { first }
+        });
+        answer.await
+    });
+    assert_eq!(generator.next(), Step::Yielded(1));
+    assert_eq!(generator.send(Some(5)), Step::<u8, _, Exception>::Returned(Some(5)));
+}
+
+#[test]
+fn yield_that_is_first_polled_after_the_resume_has_its_answer() {
+    for sent in [None, Some(3)] {
+        generator!(let mut generator = |y: Yielder<'_, u8, Option<u8>>| async move {
+            let later = y.yield_(1);
+            let mut waits = true;
+            poll_fn(|_| if std::mem::take(&mut waits) { Poll::Pending } else { Poll::Ready(()) }).await;
+            later.await
+        });
+        assert_eq!(generator.next(), Step::Yielded(1));
+        assert_eq!(generator.send(sent), Step::<u8, _, Exception>::Returned(sent));
+    }
 }
 
 #[test]

@@ -109,7 +109,7 @@ impl<'a, Y, S, R, E> YieldFrom<'a, Y, S, R, E> {
     }
 }
 
-impl<Y, S, R, E> Future for YieldFrom<'_, Y, S, R, E> {
+impl<Y, S: Sent, R, E> Future for YieldFrom<'_, Y, S, R, E> {
     type Output = Result<R, Exception<E>>;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
@@ -118,6 +118,16 @@ impl<Y, S, R, E> Future for YieldFrom<'_, Y, S, R, E> {
             Ok(cells) => self.exchange.poll_answer().map(|answer| answer.and_then(|_| cells.take_returned())),
         }
     }
+}
+
+/// What delegates do next.
+pub(crate) enum Next<Y, S, E> {
+    /// The innermost goes on with this.
+    With(Result<S, Exception<E>>),
+    /// The innermost, or the body if there is none, delegates to another one.
+    Begin(Box<Request<Y, S, E>>),
+    /// The innermost has come to this.
+    After(Progress<Y, S, E>),
 }
 
 /// How a run of delegates ends: with a yielded value, or with what the body is resumed with after the last of them.
@@ -140,8 +150,20 @@ impl<Y, S, E> Delegates<Y, S, E> {
         Self { frames: self.frames.take() }
     }
 
+    /// Whether there never were any.
+    #[inline(always)]
+    pub(crate) fn is_unused(&self) -> bool {
+        self.frames.is_none()
+    }
+
+    /// The delegates in order, if there ever were any.
+    #[inline(always)]
+    pub(crate) fn frames(&mut self) -> Option<&mut [Frame<Y, S, E>]> {
+        self.frames.as_deref_mut().map(Vec::as_mut_slice)
+    }
+
     #[cold]
-    pub(crate) fn push(&mut self, Request { first, rest }: Request<Y, S, E>) {
+    fn push(&mut self, Request { first, rest }: Request<Y, S, E>) {
         let frames = self.frames.get_or_insert_default();
         frames.push(first);
         frames.extend(rest.frames.into_iter().flat_map(|rest| *rest));
@@ -162,18 +184,14 @@ impl<Y, S: Sent, E> Delegates<Y, S, E> {
     ///
     /// `closing`: which delegate is being closed. Returns what was yielded, or how the outermost delegate ended, which is
     /// for the body; then there are none left.
-    pub(crate) fn run(
-        &mut self,
-        mut with: Result<S, Exception<E>>,
-        mut closing: Option<usize>,
-    ) -> Outcome<Y, S, E> {
+    pub(crate) fn run(&mut self, mut next: Next<Y, S, E>, mut closing: Option<usize>) -> Outcome<Y, S, E> {
         loop {
-            let value = self.run_to_yield(with, &mut closing)?;
+            let value = self.run_to_yield(next, &mut closing)?;
             let Some(level) = closing else { return Ok(value) };
             // It ignored `GeneratorExit`, and nobody has it any more.
             self.split_off(level).abandon();
             closing = level.checked_sub(1);
-            with = Err(Exception::Protocol(ProtocolError::IgnoredExit));
+            next = Next::With(Err(Exception::Protocol(ProtocolError::IgnoredExit)));
         }
     }
 
@@ -184,14 +202,14 @@ impl<Y, S: Sent, E> Delegates<Y, S, E> {
     pub(crate) fn abandon(mut self) {
         while self.len() > 0 && !std::thread::panicking() {
             let mut closing = Some(self.innermost());
-            let mut with = Err(Exception::GeneratorExit);
+            let mut with = Exception::GeneratorExit;
             // A delegate that ignores it is abandoned, and raises in the one before.
-            while self.run_to_yield(with, &mut closing).is_ok()
+            while self.run_to_yield(Next::With(Err(with)), &mut closing).is_ok()
                 && let Some(level) = closing.filter(|level| *level > 0)
             {
                 self.split_off(level).abandon();
                 closing = Some(level - 1);
-                with = Err(Exception::Protocol(ProtocolError::IgnoredExit));
+                with = Exception::Protocol(ProtocolError::IgnoredExit);
             }
             // The generator itself is gone; if it has delegated meanwhile, that one has lost its owner, too.
             self = self.split_off(1.min(self.len()));
@@ -199,26 +217,29 @@ impl<Y, S: Sent, E> Delegates<Y, S, E> {
     }
 
     /// Resumes until somebody yields, or the outermost ends.
-    fn run_to_yield(
-        &mut self,
-        mut with: Result<S, Exception<E>>,
-        closing: &mut Option<usize>,
-    ) -> Outcome<Y, S, E> {
-        while let Some(innermost) = self.frames.as_mut().and_then(|frames| frames.last_mut()) {
-            match innermost.resume(with) {
+    fn run_to_yield(&mut self, mut next: Next<Y, S, E>, closing: &mut Option<usize>) -> Outcome<Y, S, E> {
+        loop {
+            let progress = match next {
+                Next::Begin(request) => Progress::Delegated(request),
+                Next::After(progress) => progress,
+                Next::With(with) => match self.frames().and_then(<[_]>::last_mut) {
+                    Some(innermost) => innermost.resume(with),
+                    None => return Err(with),
+                },
+            };
+            next = Next::With(match progress {
                 Progress::Yielded(value) => return Ok(value),
                 Progress::Delegated(request) => {
                     self.push(*request);
-                    with = Ok(S::none());
+                    Ok(S::none())
                 }
                 Progress::Finished(result) => {
                     let level = self.innermost();
                     drop(self.split_off(level));
-                    with = after(result, level, closing);
+                    after(result, level, closing)
                 }
-            }
+            });
         }
-        Err(with)
     }
 
     fn split_off(&mut self, level: usize) -> Self {
@@ -241,26 +262,35 @@ fn after<S: Sent, E>(
 }
 
 /// What a delegate came to.
-enum Progress<Y, S, E> {
+pub(crate) enum Progress<Y, S, E> {
     Yielded(Y),
     Delegated(Box<Request<Y, S, E>>),
     Finished(Result<(), Exception<E>>),
 }
 
-impl<Y, S, E> Frame<Y, S, E> {
-    #[inline]
+impl<Y, S: Sent, E> Frame<Y, S, E> {
     fn resume(&mut self, with: Result<S, Exception<E>>) -> Progress<Y, S, E> {
-        let exchange = &self.cells.exchange;
-        if self.begun {
-            exchange.put(Some(with));
-        }
         // A delegate that has not begun is begun with nothing, and its first `yield` must not find that.
-        self.begun = true;
+        if std::mem::replace(&mut self.begun, true) {
+            self.cells.exchange.put(with);
+        }
+        self.poll()
+    }
+
+    /// [`resume`](Self::resume), of one that waits at a `yield`.
+    #[inline(always)]
+    pub(crate) fn resume_after_yield(&mut self, with: Result<S, Exception<E>>) -> Progress<Y, S, E> {
+        self.cells.exchange.put_after_yield(with);
+        self.poll()
+    }
+
+    #[inline(always)]
+    fn poll(&mut self) -> Progress<Y, S, E> {
         match self.body.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Progress::Finished(result.map_err(raised_by_body)),
-            Poll::Pending => match exchange.take_yielded() {
+            Poll::Pending => match self.cells.exchange.take_yielded() {
                 Some(value) => Progress::Yielded(value),
-                None => match exchange.take_request() {
+                None => match self.cells.exchange.take_request() {
                     Ok(request) => Progress::Delegated(request),
                     Err(error) => Progress::Finished(Err(Exception::Protocol(error))),
                 },

@@ -10,7 +10,7 @@
 //! Invariant Y1: a generator whose body panicked is finished; nobody polls that body again.
 //! Invariant Y2: a boxed body is dropped when it is finished, not when its generator is; a body on the stack with its block.
 
-use crate::generator::delegation::{Delegates, Outcome, Request};
+use crate::generator::delegation::{Delegates, Frame, Next, Outcome, Progress};
 use crate::generator::exchange::{Answer, Exchange};
 use crate::{Exception, ProtocolError, Resume, Sent, Step};
 use std::marker::PhantomData;
@@ -68,15 +68,34 @@ impl<X, B, Y, S, R, E> Driver<X, B, Y, S, R, E> {
         matches!(self.state, State::Suspended | State::Delegating)
     }
 
-    /// A driver of the same generator, which takes this one's place.
+    /// A driver that goes on where another one was [abandoned](Self::abandon).
+    pub(crate) const fn with_state(
+        state: State,
+        delegates: Delegates<Y, S, E>,
+        exchange: X,
+        body: B,
+    ) -> Self {
+        Self { state, exchange, body, delegates, returns: PhantomData }
+    }
+
+    /// Makes an end of it: what is needed to close its generator, if that waits or has delegates.
+    ///
+    /// Small, for it has to be inlined wherever a generator is dropped if that is to be kept in registers.
     #[inline(always)]
-    pub(crate) fn moved<'a, Z>(&'a mut self, body: impl FnOnce(&'a mut B) -> Z) -> Driver<X, Z, Y, S, R, E>
+    pub(crate) fn abandon(&mut self) -> Option<(State, Delegates<Y, S, E>)> {
+        if !self.is_suspended() && self.delegates.is_unused() {
+            return None;
+        }
+        Some((std::mem::replace(&mut self.state, State::Finished), self.delegates.take()))
+    }
+
+    /// Its exchange and its body.
+    #[inline(always)]
+    pub(crate) fn parts(&mut self) -> (X, &mut B)
     where
         X: Copy,
     {
-        let state = std::mem::replace(&mut self.state, State::Finished);
-        let delegates = self.delegates.take();
-        Driver { state, exchange: self.exchange, body: body(&mut self.body), delegates, returns: PhantomData }
+        (self.exchange, &mut self.body)
     }
 
     pub(crate) const fn state(&self) -> State {
@@ -115,7 +134,8 @@ where
             Resume::Close => Err(Exception::GeneratorExit),
         };
         let mut answer = if self.state == State::Suspended {
-            Some(answer)
+            self.exchange().put_after_yield(answer);
+            None
         } else {
             match self.prepare(answer, closing) {
                 Ok(ready) => ready,
@@ -123,7 +143,9 @@ where
             }
         };
         loop {
-            self.exchange().put(answer);
+            if let Some(answer) = answer {
+                self.exchange().put(answer);
+            }
             let panics = FinishedByPanic(&mut self.state);
             let poll = self.body.poll(&self.exchange, &mut Context::from_waker(Waker::noop()));
             std::mem::forget(panics);
@@ -138,12 +160,10 @@ where
                 Poll::Pending => match self.exchange().take_yielded() {
                     Some(value) => return yielded(value, closing),
                     None => match self.exchange().take_request() {
-                        Ok(request) => {
-                            match self.run_delegates(Some(request), Ok(S::none()), false, closing) {
-                                Ok(ready) => ready,
-                                Err(step) => return step,
-                            }
-                        }
+                        Ok(request) => match self.run_delegates(Next::Begin(request), false, closing) {
+                            Ok(ready) => ready,
+                            Err(step) => return step,
+                        },
                         Err(error) => {
                             self.finish();
                             return Step::Raised(Exception::Protocol(error));
@@ -170,7 +190,18 @@ where
     fn prepare(&mut self, answer: Answer<S, E>, closing: bool) -> Ready<Y, S, R, E> {
         if self.state == State::Delegating {
             let exits = matches!(answer, Err(Exception::GeneratorExit));
-            return self.run_delegates(None, answer, exits, closing);
+            return match (self.delegates.frames(), answer) {
+                (Some(frames), Ok(value)) => {
+                    let panics = FinishedByPanic(&mut self.state);
+                    let step = resume_innermost(frames, value);
+                    std::mem::forget(panics);
+                    match step {
+                        Ok(value) => Err(yielded(value, closing)),
+                        Err(progress) => self.run_delegates(Next::After(progress), exits, closing),
+                    }
+                }
+                (_, answer) => self.run_delegates(Next::With(answer), exits, closing),
+            };
         }
         match begin(self.state, answer) {
             None => {
@@ -188,17 +219,11 @@ where
 
     /// Resumes the innermost delegate, and whoever its end concerns, until something is yielded or the body goes on.
     ///
-    /// `request`: more delegates. `exits`: the innermost delegate is to be closed. `closing`: the generator itself is.
+    /// `exits`: the innermost delegate is to be closed. `closing`: the generator itself is.
     #[inline(always)]
-    fn run_delegates(
-        &mut self,
-        request: Option<Box<Request<Y, S, E>>>,
-        with: Result<S, Exception<E>>,
-        exits: bool,
-        closing: bool,
-    ) -> Ready<Y, S, R, E> {
+    fn run_delegates(&mut self, next: Next<Y, S, E>, exits: bool, closing: bool) -> Ready<Y, S, R, E> {
         self.state = State::Finished; // invariant Y1, of the delegates' bodies
-        let (delegates, outcome) = run(self.delegates.take(), request, with, exits);
+        let (delegates, outcome) = run(self.delegates.take(), next, exits);
         self.delegates = delegates;
         match outcome {
             Ok(value) => {
@@ -218,16 +243,22 @@ where
 #[inline(never)]
 fn run<Y, S: Sent, E>(
     mut delegates: Delegates<Y, S, E>,
-    request: Option<Box<Request<Y, S, E>>>,
-    with: Result<S, Exception<E>>,
+    next: Next<Y, S, E>,
     exits: bool,
 ) -> (Delegates<Y, S, E>, Outcome<Y, S, E>) {
-    if let Some(request) = request {
-        delegates.push(*request);
-    }
     let level = exits.then(|| delegates.innermost());
-    let outcome = delegates.run(with, level);
+    let outcome = delegates.run(next, level);
     (delegates, outcome)
+}
+
+/// What resuming costs while somebody delegates, at any depth.
+#[inline(never)]
+fn resume_innermost<Y, S: Sent, E>(frames: &mut [Frame<Y, S, E>], value: S) -> Result<Y, Progress<Y, S, E>> {
+    match frames.last_mut().map(|innermost| innermost.resume_after_yield(Ok(value))) {
+        Some(Progress::Yielded(value)) => Ok(value),
+        Some(progress) => Err(progress),
+        None => Err(Progress::Finished(Err(Exception::Protocol(ProtocolError::Finished)))), // by Y3 there is one
+    }
 }
 
 /// What the rules say to a generator that does not wait: nothing, or an exception and whether it is finished by that.

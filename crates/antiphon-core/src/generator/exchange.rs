@@ -15,26 +15,32 @@ pub(crate) type Answer<S, E> = Result<S, Exception<E>>;
 ///
 /// [`generator!`](macro@crate::generator) makes it where it is needed.
 pub struct Exchange<Y, S = (), E = Infallible> {
+    /// One for both directions, for resuming costs as much as it stores. [`Slot::Resumed`] is put there as the yielded value is
+    /// taken, and the body leaves it there: most resumes store nothing else.
+    slot: Cell<Slot<Y, S, E>>,
+}
+
+/// What is on its way, in one direction or the other.
+pub(crate) enum Slot<Y, S, E> {
+    /// Nothing: no `yield` is resumed before the driver says so.
+    Empty,
     /// To the driver: a yielded value.
-    yielded: Cell<Option<Y>>,
-    /// To the body. In a cell of its own, so that neither side looks at what the other one left.
-    answer: Cell<Option<Answer<S, E>>>,
+    Yielded(Y),
+    /// To the body: its `yield` is resumed with nothing.
+    Resumed,
+    /// To the body: what else its `yield` is resumed with.
+    Answered(Answer<S, E>),
+    /// To the driver: a delegate that is to be run before the body goes on.
+    Requested(Box<Request<Y, S, E>>),
     /// To the driver: the body has yielded twice at once.
-    clash: Cell<bool>,
-    /// A delegate that the driver is asked to run before the body goes on.
-    request: Cell<Option<Box<Request<Y, S, E>>>>,
+    Clash,
 }
 
 impl<Y, S, E> Exchange<Y, S, E> {
     /// An empty cell.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            yielded: Cell::new(None),
-            answer: Cell::new(None),
-            clash: Cell::new(false),
-            request: Cell::new(None),
-        }
+        Self { slot: Cell::new(Slot::Empty) }
     }
 
     /// The body's side.
@@ -54,48 +60,104 @@ impl<Y, S, E> Exchange<Y, S, E> {
         body(self.yielder())
     }
 
-    /// What the body is polled with; `None`: it has not yielded.
+    /// What the slot says. It is taken out and put back for that, which compiles to a look where `Y` is small.
     #[inline(always)]
-    pub(crate) fn put(&self, answer: Option<Answer<S, E>>) {
-        self.answer.set(answer);
+    fn sees<T>(&self, see: impl FnOnce(&Slot<Y, S, E>) -> T) -> T {
+        let slot = self.slot.replace(Slot::Empty);
+        let seen = see(&slot);
+        std::mem::forget(self.slot.replace(slot));
+        seen
     }
 
-    /// What the body has yielded, if it did.
+    /// To the driver, as [`post`](Self::post).
     #[inline(always)]
-    pub(crate) fn take_yielded(&self) -> Option<Y> {
-        self.yielded.take()
+    fn post_yielded(&self, value: Y) {
+        if self.sees(|place| matches!(place, Slot::Empty | Slot::Resumed)) {
+            std::mem::forget(self.slot.replace(Slot::Yielded(value))); // nothing, and no destructor for it
+        } else {
+            self.post(Slot::Yielded(value));
+        }
     }
 
-    /// What a body asks for that waits without having yielded: a delegate to be run.
-    #[inline(always)]
-    pub(crate) fn take_request(&self) -> Result<Box<Request<Y, S, E>>, ProtocolError> {
-        self.answer.set(None); // nobody awaited it
-        requested(self.clash.take(), self.request.take())
+    /// To the driver; whatever else is on its way there makes it a clash. An answer that nobody awaited is dropped.
+    #[cold]
+    #[inline(never)]
+    fn post(&self, slot: Slot<Y, S, E>) {
+        let former = self.slot.replace(slot);
+        if !matches!(former, Slot::Empty | Slot::Resumed | Slot::Answered(_)) {
+            let second = self.slot.replace(Slot::Clash);
+            drop(second);
+        }
+        drop(former);
+    }
+
+    /// What the body is resumed with. An answer that nobody awaited is dropped.
+    pub(crate) fn put(&self, answer: Answer<S, E>) {
+        let former = self.slot.replace(Slot::Answered(answer));
+        drop(former);
     }
 
     /// Asks the driver to run a delegate.
     pub(crate) fn put_request(&self, request: Box<Request<Y, S, E>>) {
-        self.answer.set(None); // an answer that nobody awaited is not this one's
-        if self.request.replace(Some(request)).is_some() {
-            self.clash.set(true);
+        self.post(Slot::Requested(request));
+    }
+
+    /// What a body asks for that waits without having yielded: a delegate to be run.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn take_request(&self) -> Result<Box<Request<Y, S, E>>, ProtocolError> {
+        match self.slot.replace(Slot::Empty) {
+            Slot::Requested(request) => Ok(request),
+            Slot::Yielded(_) | Slot::Clash => Err(ProtocolError::YieldPending),
+            Slot::Empty | Slot::Resumed | Slot::Answered(_) => Err(ProtocolError::AwaitedForeign),
+        }
+    }
+
+    /// What a body has yielded that waits, if it has.
+    ///
+    /// A `yield` is answered with nothing at once, since that is what most are resumed with.
+    #[inline(always)]
+    pub(crate) fn take_yielded(&self) -> Option<Y> {
+        match self.slot.replace(Slot::Resumed) {
+            Slot::Yielded(value) => Some(value),
+            other => {
+                std::mem::forget(self.slot.replace(other)); // what was put there just now
+                None
+            }
+        }
+    }
+}
+
+impl<Y, S: Sent, E> Exchange<Y, S, E> {
+    /// What was put, which is there.
+    #[cold]
+    #[inline(never)]
+    fn take_answer(&self) -> Answer<S, E> {
+        match self.slot.replace(Slot::Empty) {
+            Slot::Answered(answer) => answer,
+            _ => Ok(S::none()),
         }
     }
 
     /// What a `yield` or `yield from` is resumed with, if that has come.
     #[inline(always)]
     pub(crate) fn poll_answer(&self) -> Poll<Answer<S, E>> {
-        match self.answer.take() {
-            Some(answer) => Poll::Ready(answer),
-            None => Poll::Pending,
+        if self.sees(|place| matches!(place, Slot::Resumed)) {
+            Poll::Ready(Ok(S::none()))
+        } else if self.sees(|place| matches!(place, Slot::Answered(_))) {
+            Poll::Ready(self.take_answer())
+        } else {
+            Poll::Pending
         }
     }
-}
 
-/// By value, so that the cells can be kept in registers.
-#[cold]
-#[inline(never)]
-fn requested<R>(clash: bool, request: Option<R>) -> Result<R, ProtocolError> {
-    if clash { Err(ProtocolError::YieldPending) } else { request.ok_or(ProtocolError::AwaitedForeign) }
+    /// What the body is resumed with, if it waits since [`take_yielded`](Self::take_yielded): for nothing there is nothing to do.
+    #[inline(always)]
+    pub(crate) fn put_after_yield(&self, answer: Answer<S, E>) {
+        if !matches!(&answer, Ok(value) if value.is_none()) {
+            self.put(answer);
+        }
+    }
 }
 
 impl<Y, S, E> Default for Exchange<Y, S, E> {
@@ -144,11 +206,7 @@ impl<'a, Y, S, E> Yielder<'a, Y, S, E> {
     /// A `yield` that is dropped has yielded nevertheless; what the generator is resumed with is lost.
     #[inline(always)]
     pub fn yield_(self, value: Y) -> Yield<'a, Y, S, E> {
-        self.exchange.answer.set(None); // one that nobody awaited is not this one's
-        if self.exchange.yielded.replace(Some(value)).is_some() {
-            self.exchange.yielded.set(None);
-            self.exchange.clash.set(true);
-        }
+        self.exchange.post_yielded(value);
         Yield { exchange: self.exchange }
     }
 
@@ -224,7 +282,7 @@ pub struct Yield<'a, Y, S = (), E = Infallible> {
     exchange: &'a Exchange<Y, S, E>,
 }
 
-impl<Y, S, E> Future for Yield<'_, Y, S, E> {
+impl<Y, S: Sent, E> Future for Yield<'_, Y, S, E> {
     type Output = Result<S, Exception<E>>;
 
     #[inline(always)]

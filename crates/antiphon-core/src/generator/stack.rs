@@ -1,7 +1,8 @@
 //! Generators whose body lives on the stack.
 
 use crate::generator::Exchange;
-use crate::generator::driver::{Body, Driver};
+use crate::generator::delegation::Delegates;
+use crate::generator::driver::{Body, Driver, State};
 use crate::{Exception, Generator, Resume, Sent, Step};
 use std::convert::Infallible;
 use std::future::Future;
@@ -98,8 +99,9 @@ where
 {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.driver.is_suspended() {
-            close_abandoned(self.driver.moved(|body| body.as_mut()));
+        if let Some((state, delegates)) = self.driver.abandon() {
+            let (exchange, body) = self.driver.parts();
+            close_abandoned(state, delegates, exchange, body.as_mut());
         }
     }
 }
@@ -107,12 +109,17 @@ where
 /// By value, so that a generator that was not abandoned can be kept in registers.
 #[cold]
 #[inline(never)]
-fn close_abandoned<B, Y, S, R, E>(mut driver: StackDriver<'_, B, Y, S, R, E>)
-where
+fn close_abandoned<B, Y, S, R, E>(
+    state: State,
+    delegates: Delegates<Y, S, E>,
+    exchange: &Exchange<Y, S, E>,
+    body: Pin<&mut B>,
+) where
     S: Sent,
     B: Future<Output = Result<R, Exception<E>>>,
 {
     if !std::thread::panicking() {
+        let mut driver = Driver::with_state(state, delegates, exchange, body);
         let _ = driver.resume(Resume::Close);
         driver.give_away().1.abandon();
     }

@@ -54,3 +54,60 @@ def test_left_open(loop_name, what):
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "left\n", "")
+
+
+DAEMON = """
+import asyncio, random, sys, threading, time
+from support.loops import loop_factory_named
+
+loop = loop_factory_named({loop!r})({arguments})
+turning = threading.Event()
+
+async def work():
+    while True:
+        {step}
+        await asyncio.sleep(0)
+        turning.set()
+
+def run():
+    for _ in range(4):
+        loop.create_task(work())
+    loop.run_forever()
+
+threading.Thread(target=run, daemon=True).start()
+turning.wait()
+print("left")
+"""
+
+
+def end_with_a_loop_in_a_daemon_thread(loop_name, step, arguments=""):
+    """The exit status and what was printed, of a program whose main thread ends while the loop runs in another."""
+    program = DAEMON.format(loop=loop_name, step=step, arguments=arguments)
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=__file__.rpartition("/")[0],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return ended.returncode, ended.stdout
+
+
+def test_running_in_a_daemon_thread(loop_name):
+    # Before 3.14 the interpreter ends such a thread in the midst of its Python code, and our frames are under that.
+    ended = end_with_a_loop_in_a_daemon_thread(
+        loop_name, "sum(number * number for number in range(3000))"
+    )
+    assert ended == (0, "left\n")
+
+
+@pytest.mark.loops("antiphon")  # asyncio hands nothing off
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the fence needs sys.monitoring")
+def test_steps_blocked_and_handed_off_in_daemon_threads(loop_name):
+    ended = end_with_a_loop_in_a_daemon_thread(
+        loop_name,
+        "time.sleep(random.uniform(0.01, 0.03))",
+        "on_block='handoff', block_after=0.005",
+    )
+    assert ended == (0, "left\n")

@@ -12,6 +12,7 @@ use pyo3::ffi;
 use super::{Core, EventLoop, schedule};
 use crate::driver::LoopDriver;
 use crate::ffi::raise::{os_error, runtime_error};
+use crate::ffi::thread_end::Kept;
 use crate::ffi::{HeapType, Instance, Owned, Raised, Result, call, detached, raise};
 use crate::hand_off::HandOff;
 use crate::hand_off::claim::{Boundary, Grant};
@@ -349,6 +350,7 @@ impl Drop for Run<'_> {
 
 /// Runs turns until `stop()`.
 fn run_native(this: &Instance<EventLoop>) -> Result {
+    let _kept = Kept::new();
     let _run = Run::begin(this)?;
     let mut turns = Turns {
         this,

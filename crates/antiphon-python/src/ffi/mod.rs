@@ -27,6 +27,7 @@ pub mod new_bytes;
 pub mod owned;
 pub mod raise;
 pub mod step_cell;
+pub mod thread_end;
 pub mod visitor;
 pub mod weak;
 

@@ -14,6 +14,7 @@ use super::revoke::{self, Revoked};
 use super::signal::Signal;
 use crate::event_loop::{EventLoop, run};
 use crate::ffi::function::{Function, add_functions};
+use crate::ffi::thread_end::Kept;
 use crate::ffi::{Args, GilCell, Instance, Owned, Result, call, detached, raise};
 use crate::names::import;
 use crate::words::this_thread;
@@ -142,6 +143,7 @@ pub fn summon(order: Order) -> bool {
 
 /// The life of a spare: what its thread runs.
 fn serve(_args: Args<'_>) -> Result {
+    let _kept = Kept::new();
     pool().count.fetch_add(1, Ordering::Relaxed);
     let mine = Arc::new(Signal::new());
     loop {

@@ -47,8 +47,15 @@ async def main() -> tuple[float, float]:
     return took, max(gaps)
 
 
+def show(name: str, took: float, gap: float) -> None:
+    """Prints a line of the table."""
+    print(name.ljust(22), f"{took:5.2f} s   {gap * 1000:7.0f} ms")
+
+
 if __name__ == "__main__":
     print(f"{TASKS} x time.sleep({SECONDS:g})     in all   longest gap")
-    for on_block in ("ignore", "handoff"):
-        took, gap = antiphon.run(main(), on_block=on_block)
-        print(f'on_block="{on_block}"'.ljust(22), f"{took:5.2f} s   {gap * 1000:7.0f} ms")
+    with antiphon.Runner(on_block="ignore") as runner:
+        show('on_block="ignore"', *runner.run(main()))
+    with antiphon.Runner(on_block="handoff") as runner:
+        show('on_block="handoff"', *runner.run(main()))
+        show("once more", *runner.run(main()))  # the place is known by now

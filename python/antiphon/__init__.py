@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon._antiphon import __version__
 from antiphon.blocking import BlockedStep, BlockingError, BlockingStats, Stall, on_blocked
+from antiphon.call_sites import CallSite, learned_call_sites
 from antiphon.installation import install, uninstall
 from antiphon.loop import Loop
 from antiphon.pinned import pinned
@@ -28,6 +29,7 @@ __all__ = [
     "BlockedStep",
     "BlockingError",
     "BlockingStats",
+    "CallSite",
     "EventLoopPolicy",
     "Loop",
     "Pool",
@@ -36,6 +38,7 @@ __all__ = [
     "WorkerLost",
     "__version__",
     "install",
+    "learned_call_sites",
     "new_event_loop",
     "on_blocked",
     "pinned",

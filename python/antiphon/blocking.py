@@ -95,7 +95,9 @@ class BlockedStep:
             not be read before the step had ended.
         coroutine_line: file, line and name of the innermost coroutine on the stack; None where there is none.
         number: the step's number in its loop.
-        over: whether the step has ended.
+        over: whether the step has ended; if it was rescued: whether its call has.
+        rescued: whether another thread goes on with the loop meanwhile (`on_block="handoff"`).
+        learned: whether later calls at its place give the loop away as they begin.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -106,6 +108,8 @@ class BlockedStep:
     coroutine_line: tuple[str, int, str] | None
     number: int
     over: bool
+    rescued: bool = False
+    learned: bool = False
 
     @property
     def place(self) -> tuple[str, int, str] | None:
@@ -123,8 +127,18 @@ class BlockedStep:
         if self.coroutine_line is not None:
             file, line, name = self.coroutine_line
             who += f" ({name} at {file}:{line})"
+        tail = ""
         what = _IN_WORDS[self.stall]
-        if self.over:
+        if self.rescued:
+            if self.over:
+                text = (
+                    f"{who} was {what} for {self.seconds:.3f} s, while another thread ran the loop"
+                )
+            else:
+                text = f"{who} is {what}, and another thread runs the loop meanwhile"
+                if self.learned:
+                    tail = "; later calls there give the loop away at once"
+        elif self.over:
             verb = "blocked the event loop" if self.stall.is_blocking else "was held up"
             text = f"{who} {verb} for {self.seconds:.3f} s: {what}"
         else:
@@ -133,7 +147,7 @@ class BlockedStep:
         if self.place is not None and self.place != self.coroutine_line:
             file, line, name = self.place
             text += f", in {name} at {file}:{line}"
-        return text
+        return text + tail
 
     def format_stack(self) -> str:
         """Formats the stack as tracebacks are; empty without one."""
@@ -193,6 +207,9 @@ class BlockingStats:
         by_stall: how many of each kind; those that ended while they were looked at have none.
         reported: how many were reported.
         suppressed: how many were not, since their place had been reported shortly before.
+        rescued: how often another thread took the loop over from a step that was blocked in a call; those are not among
+            `steps`, as they did not hold the loop up any longer.
+        given_away: how often a call at a learned place gave the loop away as it began.
     """
 
     steps: int = 0
@@ -201,6 +218,8 @@ class BlockingStats:
     by_stall: dict[Stall, int] = field(default_factory=dict)
     reported: int = 0
     suppressed: int = 0
+    rescued: int = 0
+    given_away: int = 0
 
 
 @dataclass
@@ -258,6 +277,17 @@ def resolve_options(
         "ignore" if mode is None else _mode(mode, mode_source),
         DEFAULT_BLOCK_AFTER if seconds is None else _seconds(seconds, seconds_source),
     )
+
+
+def resolve_learning(learn: bool | None = None) -> bool:
+    """Tells whether a loop with `on_block="handoff"` learns call sites.
+
+    Args:
+        learn: None takes ANTIPHON_LEARN of the environment ("0", "no", "off" or "false" for no), else yes.
+    """
+    if learn is None:
+        return os.environ.get("ANTIPHON_LEARN", "").lower() not in ("0", "no", "off", "false")
+    return bool(learn)
 
 
 def _mode(value: object, source: str) -> OnBlock:

@@ -62,7 +62,14 @@ class Reporter:
 
     def stats(self) -> BlockingStats:
         """Returns the counts so far."""
-        return dataclasses.replace(self._stats, by_stall=dict(self._stats.by_stall))
+        loop = self._loop()
+        rescued, given_away = (0, 0) if loop is None else loop._hand_off_counts()
+        return dataclasses.replace(
+            self._stats,
+            by_stall=dict(self._stats.by_stall),
+            rescued=rescued,
+            given_away=given_away,
+        )
 
     def capture(
         self, number: int, stall: Stall, in_step: bool, seconds: float, ident: int
@@ -90,19 +97,50 @@ class Reporter:
             # What was read may be another step's.
             task, stack, coroutine_line = None, None, None
         event = BlockedStep(loop, task, stall, seconds, stack, coroutine_line, number, over=False)
+        self._settle(event)
+        return event
+
+    def capture_rescued(self, number: int, seconds: float, ident: int) -> BlockedStep | None:
+        """Takes in a step that is blocked while another thread runs the loop, as `capture` does.
+
+        Args:
+            number: the step.
+            seconds: for how long.
+            ident: the step's thread.
+        """
+        loop = self._loop()
+        if loop is None:
+            return None
+        frame = sys._current_frames().get(ident)
+        stack, coroutine_line = _stack_of(frame)
+        del frame
+        step = loop._rescued_step(ident)
+        task, learned = None, False
+        if step is not None and step[0] == number:
+            _, task, learned = step
+        else:  # it has come back, and what was read may be another step's
+            stack, coroutine_line = None, None
+        event = BlockedStep(
+            loop, task, Stall.BLOCKED, seconds, stack, coroutine_line, number, False, True, learned
+        )
+        self._settle(event)
+        return event
+
+    def _settle(self, event: BlockedStep) -> None:
+        """Tells who waits for a step's stack that there is one."""
         with self._settled:
             if not self._limited:
                 self._latest = (event, time.monotonic())  # for the verdict
-            self._settled_step = number
+            self._settled_step = event.number
             self._settled.notify_all()
-        return event
 
     def deliver(self, event: BlockedStep | None) -> None:
         """Counts a step that was captured, and reports it unless its place was reported shortly before."""
         if event is None:
             return
-        counts = self._stats.by_stall
-        counts[event.stall] = counts.get(event.stall, 0) + 1
+        if not event.rescued:
+            counts = self._stats.by_stall
+            counts[event.stall] = counts.get(event.stall, 0) + 1
         suppressed = self._suppressed_before(event)
         if suppressed is None:
             self._stats.suppressed += 1
@@ -111,7 +149,8 @@ class Reporter:
         self._reported[event.number] = event
         more = f" ({suppressed} more since the last report of this place)" if suppressed else ""
         stack = event.format_stack()
-        logger.warning(
+        logger.log(
+            _level(event),
             "%s%s%s",
             event.describe(),
             more,
@@ -120,24 +159,26 @@ class Reporter:
         )
         _call_listeners(event)
 
-    def ended(self, number: int, seconds: float) -> None:
-        """Takes in that an overdue step has ended.
+    def ended(self, number: int, seconds: float, rescued: bool = False) -> None:
+        """Takes in that an overdue step has ended, or that one which was rescued has come back.
 
         Args:
             number: the step.
             seconds: how long it took.
+            rescued: whether another thread went on with the loop, so that the step did not hold it up.
         """
         with self._settled:
             self._settled_step = max(self._settled_step, number)
             self._settled.notify_all()
-        self._stats.steps += 1
-        self._stats.seconds += seconds
-        self._stats.longest = max(self._stats.longest, seconds)
+        if not rescued:
+            self._stats.steps += 1
+            self._stats.seconds += seconds
+            self._stats.longest = max(self._stats.longest, seconds)
         event = self._reported.pop(number, None)
         if event is None:
             return
         event = dataclasses.replace(event, seconds=max(seconds, event.seconds), over=True)
-        logger.warning("%s", event.describe(), extra=_extra(event))
+        logger.log(_level(event), "%s", event.describe(), extra=_extra(event))
         _call_listeners(event)
 
     def verdict(self, number: int) -> BlockedStep | None:
@@ -206,7 +247,7 @@ def _stack_of(
     coroutine_line = None
     while frame is not None:
         code = frame.f_code
-        if code.co_filename == _LOOP_FILE and code.co_name == "run_forever":
+        if _runs_the_loop(frame):
             break
         frames.append((frame, frame.f_lineno))
         if coroutine_line is None and code.co_flags & _ASYNC:
@@ -216,6 +257,24 @@ def _stack_of(
         return None, None
     frames.reverse()
     return traceback.StackSummary.extract(iter(frames), lookup_lines=False), coroutine_line
+
+
+def _runs_the_loop(frame: FrameType) -> bool:
+    """Whether a step's stack ends before this frame: that of `run_forever`, or the outermost of a spare's own."""
+    code, back = frame.f_code, frame.f_back
+    if code.co_filename == _LOOP_FILE:
+        return code.co_name == "run_forever"
+    return (
+        code.co_filename == threading.__file__
+        and code.co_name == "run"
+        and back is not None
+        and back.f_code.co_name == "_bootstrap_inner"
+    )
+
+
+def _level(event: BlockedStep) -> int:
+    """A step that was rescued did no harm."""
+    return logging.INFO if event.rescued else logging.WARNING
 
 
 def _extra(event: BlockedStep) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from weakref import WeakSet
 from antiphon import debug, forking, reports, spares, watchdog
 from antiphon._antiphon import own_methods
 from antiphon.asyncgens import AsyncGens
-from antiphon.blocking import resolve_options
+from antiphon.blocking import resolve_learning, resolve_options
 from antiphon.datagram import Datagrams
 from antiphon.listening import Serve
 from antiphon.sendfile_transport import Sendfile
@@ -67,11 +67,22 @@ class Loop(
         on_block: what is done about steps that block the loop: "ignore", "report", "raise" or "handoff"; None leaves it
             to the command line and the environment (`antiphon.blocking.resolve_options`).
         block_after: from how many seconds on a step does; None likewise.
+        learn: with "handoff", whether calls at places that have blocked give the loop away as they begin; None leaves
+            it to the environment, which says yes unless ANTIPHON_LEARN is 0.
+        single_threaded: whether all of the loop has to stay on the thread that runs it: then "handoff", whoever asks
+            for it, is "report".
     """
 
-    def __init__(self, *, on_block: str | None = None, block_after: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        on_block: str | None = None,
+        block_after: float | None = None,
+        learn: bool | None = None,
+        single_threaded: bool = False,
+    ) -> None:
         try:
-            options = resolve_options(on_block, block_after)
+            mode, seconds = resolve_options(on_block, block_after)
         except ValueError:
             self._close_native()  # nobody gets to see it, so nobody could close it
             raise
@@ -82,7 +93,10 @@ class Loop(
             self.set_debug(True)
         forking.register(self)
         try:
-            self._begin_watch(*options)
+            if mode == "handoff" and single_threaded:
+                mode = "report"
+            self._begin_watch(mode, seconds)
+            self._learn_call_sites(resolve_learning(learn))
         except BaseException:
             self._close_native()  # as above
             raise

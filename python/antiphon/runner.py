@@ -25,12 +25,21 @@ T = TypeVar("T")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
-def new_event_loop(*, on_block: OnBlock | None = None, block_after: float | None = None) -> Loop:
+def new_event_loop(
+    *,
+    on_block: OnBlock | None = None,
+    block_after: float | None = None,
+    learn: bool | None = None,
+    single_threaded: bool = False,
+) -> Loop:
     """Returns a new loop, to be closed by the caller.
 
     Args:
         on_block: what is done about steps that block the loop: "ignore" (the default), "report", "raise" or "handoff".
         block_after: from how many seconds on a step does; 0.05 by default.
+        learn: with "handoff", whether calls at places that have blocked give the loop away as they begin (yes, unless
+            ANTIPHON_LEARN of the environment is 0).
+        single_threaded: whether the loop must stay on the thread that runs it: then "handoff" is "report".
 
     Raises:
         ValueError: a value that there is not.
@@ -38,7 +47,9 @@ def new_event_loop(*, on_block: OnBlock | None = None, block_after: float | None
     For everything that takes a loop factory, such as
     `asyncio.run(main(), loop_factory=antiphon.new_event_loop)`.
     """
-    return Loop(on_block=on_block, block_after=block_after)
+    return Loop(
+        on_block=on_block, block_after=block_after, learn=learn, single_threaded=single_threaded
+    )
 
 
 class Runner(asyncio.Runner):  # type: ignore[misc]  # final: only a default differs here
@@ -47,10 +58,10 @@ class Runner(asyncio.Runner):  # type: ignore[misc]  # final: only a default dif
     Args:
         debug: True or False sets the loop's debug mode; None leaves it to the environment.
         loop_factory: makes the loop; None takes `new_event_loop`.
-        on_block, block_after: as for `new_event_loop`.
+        on_block, block_after, learn, single_threaded: as for `new_event_loop`.
 
     Raises:
-        ValueError: a value that there is not, or `on_block` for a loop that somebody else makes.
+        ValueError: a value that there is not, or one of these for a loop that somebody else makes.
     """
 
     def __init__(
@@ -60,24 +71,32 @@ class Runner(asyncio.Runner):  # type: ignore[misc]  # final: only a default dif
         loop_factory: LoopFactory | None = None,
         on_block: OnBlock | None = None,
         block_after: float | None = None,
+        learn: bool | None = None,
+        single_threaded: bool = False,
     ) -> None:
-        factory = _loop_factory(loop_factory, on_block, block_after)
+        options = {
+            "on_block": on_block,
+            "block_after": block_after,
+            "learn": learn,
+            "single_threaded": single_threaded or None,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        factory = _loop_factory(loop_factory, given)
         install_names()
         super().__init__(debug=debug, loop_factory=factory)
 
 
-def _loop_factory(
-    given: LoopFactory | None, on_block: OnBlock | None, block_after: float | None
-) -> LoopFactory:
-    """What makes the loop of a `Runner`."""
-    if on_block is None and block_after is None:
-        return given or new_event_loop
-    if given is not None:
+def _loop_factory(factory: LoopFactory | None, options: dict[str, Any]) -> LoopFactory:
+    """What makes the loop of a `Runner`; `options`: those that were given."""
+    if not options:
+        return factory or new_event_loop
+    if factory is not None:
         raise ValueError(
-            "on_block and block_after are for antiphon's own loops, not for a loop_factory"
+            f"{' and '.join(options)} are for antiphon's own loops, not for a loop_factory"
         )
-    resolve_options(on_block, block_after)  # refused here, and not when the loop is made
-    return functools.partial(new_event_loop, on_block=on_block, block_after=block_after)
+    # Refused here, and not when the loop is made.
+    resolve_options(options.get("on_block"), options.get("block_after"))
+    return functools.partial(new_event_loop, **options)
 
 
 def run(
@@ -87,6 +106,8 @@ def run(
     loop_factory: LoopFactory | None = None,
     on_block: OnBlock | None = None,
     block_after: float | None = None,
+    learn: bool | None = None,
+    single_threaded: bool = False,
 ) -> T:
     """Runs a coroutine in a new loop, and cleans up: tasks, asynchronous generators, threads.
 
@@ -95,8 +116,10 @@ def run(
         debug: True or False sets the loop's debug mode; None leaves it to the environment.
         loop_factory: makes the loop; None takes `new_event_loop`.
         on_block: what is done about steps that block the loop: "ignore" (the default) does nothing, "report" tells who
-            it was while it blocks, "raise" fails their task as well (for test suites). docs/blocking.md tells all.
+            it was while it blocks, "raise" fails their task as well (for test suites), "handoff" lets another thread
+            go on with the loop. docs/blocking.md and docs/hand-off.md tell all.
         block_after: from how many seconds on a step blocks; 0.05 by default.
+        learn, single_threaded: as for `new_event_loop`, for "handoff".
 
     Returns:
         What the coroutine returns.
@@ -109,6 +132,11 @@ def run(
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("asyncio.run() cannot be called from a running event loop")
     with Runner(
-        debug=debug, loop_factory=loop_factory, on_block=on_block, block_after=block_after
+        debug=debug,
+        loop_factory=loop_factory,
+        on_block=on_block,
+        block_after=block_after,
+        learn=learn,
+        single_threaded=single_threaded,
     ) as runner:
         return runner.run(main)

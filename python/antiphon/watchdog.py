@@ -97,17 +97,21 @@ def _report(watchdog: Watchdog) -> None:
     while (findings := watchdog.take()) is not None:
         # Stacks first: while something is said of one step, the next one may end.
         captured = {
-            (key, number): reporter.capture(number, Stall(stall), in_step, seconds, ident)
-            for key, number, seconds, stall, in_step, ident in findings
+            (key, number): (
+                reporter.capture_rescued(number, seconds, ident)
+                if rescued
+                else reporter.capture(number, Stall(stall), in_step, seconds, ident)
+            )
+            for key, number, seconds, stall, in_step, ident, rescued in findings
             if stall is not None and (reporter := _watch.reporters.get(key)) is not None
         }
-        for key, number, seconds, stall, _, _ in findings:
+        for key, number, seconds, stall, _, _, rescued in findings:
             reporter = _watch.reporters.get(key)
             if reporter is None:
                 continue  # closed meanwhile
             try:
                 if stall is None:
-                    reporter.ended(number, seconds)
+                    reporter.ended(number, seconds, rescued)
                 else:
                     reporter.deliver(captured.pop((key, number), None))
             except BaseException:  # of a filter or handler of the log

@@ -605,6 +605,7 @@ pub fn load(module: &Owned) -> Result<()> {
         let made = crate::datagram::add_methods(made);
         let made = crate::watch::methods::add_methods(made);
         let made = crate::hand_off::pin::add_methods(made);
+        let made = crate::hand_off::give::add_methods(made);
         let made = made.build(None, Instance::<EventLoop>::PAYLOAD_OFFSET)?;
         let _ = LOOP.set(made as usize);
     }

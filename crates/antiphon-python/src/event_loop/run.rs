@@ -225,8 +225,7 @@ impl Host for Turns<'_> {
                 let Some(work) = deferred else { return };
                 let kept = if self.is_main { Some(work) } else { hand_off.keep_for_main(work) };
                 let Some(work) = kept else { return };
-                // A reader that blocked would be ready again and again meanwhile; what transports call is theirs to order.
-                hand_off.allow(matches!(kind, Kind::Step | Kind::Handle));
+                hand_off.allow(&work);
                 work
             }
         };

@@ -10,6 +10,42 @@ use pyo3::ffi;
 
 use super::owned::Owned;
 
+/// A call in Python code: the code object, and the offset of the instruction in bytes.
+pub struct CallSite {
+    /// The code object.
+    pub code: Owned,
+    /// As `sys.monitoring` and `frame.f_lasti` count.
+    pub offset: c_int,
+}
+
+impl CallSite {
+    /// What tells it from others, as long as the code object is alive.
+    pub fn place(&self) -> (usize, c_int) {
+        (self.code.as_ptr() as usize, self.offset)
+    }
+
+    /// The number of the instruction there, as the compiler wrote it. `None`: there is none.
+    pub fn opcode(&self) -> Option<u8> {
+        let place = usize::try_from(self.offset).ok()?;
+        // SAFETY: F1; a code object; a new reference to `bytes`, or null.
+        let bytes = unsafe { Owned::from_new(PyCode_GetCode(self.code.as_ptr().cast())) };
+        let Ok(bytes) = bytes else {
+            drop(super::raise::take());
+            return None;
+        };
+        // SAFETY: F1; exact `bytes`, alive and unchanging while they are read.
+        unsafe {
+            let len = ffi::PyBytes_Size(bytes.as_ptr()).cast_unsigned();
+            (place < len).then(|| *ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>().add(place))
+        }
+    }
+}
+
+// Public since 3.11.
+unsafe extern "C" {
+    fn PyCode_GetCode(code: *mut ffi::PyCodeObject) -> *mut ffi::PyObject;
+}
+
 /// Where a thread is: its innermost frame, and the instruction there. Compared, never followed.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Position {
@@ -46,6 +82,16 @@ impl ThreadState {
         // SAFETY: F1; a living frame.
         let instruction = unsafe { ffi::PyFrame_GetLasti(frame.as_ptr().cast()) };
         Some(Position { frame: frame.as_ptr() as usize, instruction })
+    }
+
+    /// The instruction that its innermost frame is in.
+    pub fn call_site(self) -> Option<CallSite> {
+        let frame = self.innermost()?;
+        // SAFETY: F1; a living frame; a new reference.
+        unsafe {
+            let code = Owned::from_new(ffi::PyFrame_GetCode(frame.as_ptr().cast()).cast()).ok()?;
+            Some(CallSite { code, offset: ffi::PyFrame_GetLasti(frame.as_ptr().cast()) })
+        }
     }
 
     /// The code objects of the frames above the base, innermost first, each once.

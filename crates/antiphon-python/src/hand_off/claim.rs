@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use antiphon_engine::{Clock, Instant, Monotonic};
+
+use super::call_sites::{self, Place};
 use super::signal::Signal;
 use super::{Driver, HandOff, State, fence};
 use crate::event_loop::EventLoop;
@@ -24,6 +27,18 @@ pub enum Grant {
     Closed,
 }
 
+/// What is reported of a step that another thread has taken the seat from.
+pub struct Rescue {
+    /// The step's number.
+    pub number: u64,
+    /// Its task, if it is one of ours.
+    pub task: Option<Owned>,
+    /// Since when its call is known to last.
+    pub since: Instant,
+    /// Whether the place of its call gives the seat away from now on.
+    pub learned: bool,
+}
+
 /// A step that has lost the seat.
 pub struct Blocked {
     driver: Driver,
@@ -34,20 +49,38 @@ pub struct Blocked {
     task: GilCell<Option<Owned>>,
     /// Whether the loop had told asyncio of a current task.
     shows_task: AtomicBool,
+    /// The learned place at which it gave the seat away, and when.
+    given: GilCell<Option<(Place, Instant)>>,
+    /// How it was rescued, if it was.
+    pub(super) rescue: Option<Rescue>,
     signal: Signal<Grant>,
 }
 
 impl Blocked {
     /// The step that `driver` is in; its codes are armed.
-    pub fn new(driver: Driver, owner: &Instance<EventLoop>, codes: Vec<Owned>) -> Self {
+    pub fn new(
+        driver: Driver,
+        owner: &Instance<EventLoop>,
+        codes: Vec<Owned>,
+        rescue: Option<Rescue>,
+    ) -> Self {
         Self {
             driver,
             owner: owner.owned(),
             codes: GilCell::new(codes),
             task: GilCell::new(None),
             shows_task: AtomicBool::new(false),
+            given: GilCell::new(None),
+            rescue,
             signal: Signal::new(),
         }
+    }
+
+    /// The step that `driver` is in, which gives the seat away at a learned place: its return is waited for there.
+    pub fn giving(driver: Driver, owner: &Instance<EventLoop>, place: Place) -> Self {
+        let blocked = Self::new(driver, owner, Vec::new(), None);
+        blocked.given.with(|given| *given = Some((place, Monotonic.now())));
+        blocked
     }
 
     /// Whether it is a step of this thread.
@@ -62,8 +95,17 @@ impl Blocked {
 
     /// Lets its code run freely again.
     pub fn disarm(&self) {
+        self.back_from_call(false);
         let codes = self.codes.take();
         fence::disarm(&codes);
+    }
+
+    /// It has come back from the call that it gave the seat away for; `called_back`: only out of Python code therein.
+    fn back_from_call(&self, called_back: bool) {
+        if let Some((place, since)) = self.given.take() {
+            let took = Monotonic.now().saturating_duration_since(since);
+            call_sites::leave(place, took, called_back);
+        }
     }
 
     /// Answers its claim.
@@ -180,6 +222,7 @@ impl HandOff {
     pub fn regain(&self) {
         if let Some(mine) = fence::take_mine() {
             let pending = raise::take();
+            mine.back_from_call(true);
             if mine.come_back().is_err() {
                 drop(raise::take());
             }
@@ -197,6 +240,10 @@ impl HandOff {
         let is_open = !owner.is_closed();
         let waits = is_open
             && self.change(|state| {
+                if std::mem::take(&mut state.vacant) {
+                    owner.seat().hand_to(mine.driver.thread);
+                    return false;
+                }
                 if state.driverless && mine.driver.is_main {
                     state.driverless = false;
                     owner.seat().hand_to(mine.driver.thread);
@@ -230,6 +277,9 @@ impl HandOff {
         mine.restore_current_task();
         self.tell_watch(owner);
         if let Some(watch) = owner.watch_for_blocking() {
+            if let Some(rescue) = &mine.rescue {
+                watch.tell_return(rescue.number, Monotonic.now().saturating_duration_since(rescue.since));
+            }
             // The rest of its step is watched as a step of its own.
             watch.begin_again(mine.shows_task.load(Ordering::Relaxed));
         }

@@ -12,7 +12,10 @@
 
 use pyo3::ffi;
 
+use super::call_sites;
 use super::claim::Blocked;
+use crate::child::process::integer;
+use crate::ffi::frames::CallSite;
 use crate::ffi::function::{Function, add_functions};
 use crate::ffi::raise::{self, runtime_error};
 use crate::ffi::{Args, GilCell, Owned, Raised, Result, call};
@@ -24,8 +27,12 @@ struct Tool {
     set_local_events: Owned,
     free_tool_id: Owned,
     number: Owned,
-    instruction: Owned,
-    nothing: Owned,
+    /// What code needs that is not armed and has no learned places, that is armed, that has such places, and both.
+    events: [Owned; 4],
+    /// The instructions that make calls.
+    calls: Vec<u8>,
+    /// What a callback returns that is not to be called again for the same instruction.
+    disable: Owned,
     /// How many loops use it.
     users: usize,
 }
@@ -82,15 +89,24 @@ fn register() -> Result<Tool> {
             "on_block=\"handoff\" needs a tool of sys.monitoring, and all six are in use",
         ));
     };
-    let instruction = method("events")?.attr(&Owned::str("INSTRUCTION")?)?;
-    let callback = import("antiphon._antiphon", "_fence")?;
-    call(&method("register_callback")?, [&number, &instruction, &callback])?;
+    let (kinds, register) = (method("events")?, method("register_callback")?);
+    let event = |name: &str| kinds.attr(&Owned::str(name)?);
+    let (instruction, begin) = (event("INSTRUCTION")?, event("CALL")?);
+    let (fence, give) =
+        (import("antiphon._antiphon", "_fence")?, import("antiphon._antiphon", "_give_away")?);
+    call(&register, [&number, &begin, &give])?;
+    // Events of returns come with those of calls.
+    for stop in [&instruction, &event("C_RETURN")?, &event("C_RAISE")?] {
+        call(&register, [&number, stop, &fence])?;
+    }
+    let (stop, watch) = (i64::from(integer(&instruction)?), i64::from(integer(&begin)?));
     Ok(Tool {
         set_local_events: method("set_local_events")?,
         free_tool_id: method("free_tool_id")?,
         number,
-        instruction,
-        nothing: Owned::int(0)?,
+        events: [Owned::int(0)?, instruction, begin, Owned::int(stop | watch)?],
+        calls: call_instructions()?,
+        disable: method("DISABLE")?,
         users: 1,
     })
 }
@@ -98,6 +114,12 @@ fn register() -> Result<Tool> {
 /// One loop less needs it; the tool is given back with the last, unless steps are still behind the fence.
 pub fn release() {
     let is_fenced = FENCED.with(|fenced| !fenced.is_empty());
+    let is_last = TOOL.with(|tool| tool.as_ref().is_some_and(|tool| tool.users == 1));
+    if is_last && !is_fenced {
+        for code in call_sites::forget_all() {
+            refresh(&code);
+        }
+    }
     let last = TOOL.with(|place| {
         let tool = place.as_mut()?;
         tool.users -= 1;
@@ -110,15 +132,64 @@ pub fn release() {
     }
 }
 
-fn set_events(code: &Owned, armed: bool) -> Result<()> {
+/// The instructions after which `sys.monitoring` tells of a call's return.
+fn call_instructions() -> Result<Vec<u8>> {
+    let numbers = import("opcode", "opmap")?;
+    let mut calls = Vec::new();
+    for name in ["CALL", "CALL_KW", "CALL_FUNCTION_EX"] {
+        // SAFETY: F1; a dict and a string; a borrowed reference or null.
+        let number = unsafe { ffi::PyDict_GetItemWithError(numbers.as_ptr(), Owned::str(name)?.as_ptr()) };
+        // SAFETY: null, or alive as long as the dict.
+        if let Some(number) = unsafe { Owned::from_optional(number) } {
+            calls.extend(u8::try_from(integer(&number)?));
+        }
+    }
+    Ok(calls)
+}
+
+/// Whether there is a call, whose return `sys.monitoring` tells of.
+pub fn is_call(site: &CallSite) -> bool {
+    let Some(opcode) = site.opcode() else {
+        return false;
+    };
+    TOOL.with(|tool| tool.as_ref().is_some_and(|tool| tool.calls.contains(&opcode)))
+}
+
+/// What a callback returns that needs no events of the same instruction any more, until the code's events are set anew.
+pub fn no_more_events_here() -> Owned {
+    TOOL.with(|tool| tool.as_ref().map(|tool| tool.disable.clone())).unwrap_or_else(Owned::none)
+}
+
+/// Sets the events of a code object to what is needed of it now.
+fn set_events(code: &Owned) -> Result<()> {
+    set_events_to(code, call_sites::is_watched(code))
+}
+
+/// Takes the events of calls from a code object, for [`refresh`] to give them back, to all its calls.
+pub fn take_call_events(code: &Owned) {
+    if set_events_to(code, false).is_err() {
+        drop(raise::take());
+    }
+}
+
+fn set_events_to(code: &Owned, calls: bool) -> Result<()> {
+    let armed = ARMED.with(|armed| armed.iter().any(|(known, _)| known.as_ptr() == code.as_ptr()));
+    let which = usize::from(armed) | usize::from(calls) << 1;
     let parts = TOOL.with(|tool| {
         let tool = tool.as_ref()?;
-        let events = if armed { &tool.instruction } else { &tool.nothing };
+        let events = &tool.events[which];
         Some((tool.set_local_events.clone(), tool.number.clone(), events.clone()))
     });
     match parts {
         Some((set, number, events)) => call(&set, [&number, code, &events]).map(drop),
         None => Ok(()),
+    }
+}
+
+/// The same where a failure means that the tool is gone, and its events with it.
+pub fn refresh(code: &Owned) {
+    if set_events(code).is_err() {
+        drop(raise::take());
     }
 }
 
@@ -139,7 +210,7 @@ pub fn arm(codes: &[Owned]) -> Result<()> {
                     true
                 }
             });
-        if is_new && let Err(Raised) = set_events(code, true) {
+        if is_new && let Err(Raised) = set_events(code) {
             let raised = raise::take();
             disarm(&codes[..=place]);
             return Err(raised.map_or(Raised, raise::restore));
@@ -156,9 +227,8 @@ pub fn disarm(codes: &[Owned]) {
             armed[place].1 -= 1;
             (armed[place].1 == 0).then(|| armed.swap_remove(place))
         });
-        if unused.is_some() && set_events(code, false).is_err() {
-            // The tool is gone, and its events with it.
-            drop(raise::take());
+        if unused.is_some() {
+            refresh(code);
         }
     }
 }
@@ -177,7 +247,7 @@ pub fn take_mine() -> Option<Arc<Blocked>> {
     })
 }
 
-/// `_fence(code, offset)`: called before each instruction of armed code.
+/// `_fence(code, offset, …)`: called before each instruction of armed code, and after each call in code with learned places.
 fn fence(_args: Args<'_>) -> Result {
     if let Some(mine) = take_mine() {
         mine.come_back()?;

@@ -25,6 +25,8 @@
 //! | [`bell`] | the watchdog's part |
 //! | [`window`] | where a step may lose the seat (P1) |
 //! | [`revoke`] | taking the seat from a blocked step (P2) |
+//! | [`call_sites`] | places that have blocked |
+//! | [`give`] | giving the seat away as a call begins at such a place |
 //! | [`fence`] | stopping a thread before its next Python instruction |
 //! | [`claim`] | the way back to the seat, and who gets it next (P3) |
 //! | [`defer`] | work that has to wait for a blocked step's context |
@@ -33,9 +35,11 @@
 //! | [`signal`] | how threads wait for each other |
 
 pub mod bell;
+pub mod call_sites;
 pub mod claim;
 pub mod defer;
 pub mod fence;
+pub mod give;
 pub mod pin;
 pub mod revoke;
 pub mod signal;
@@ -44,9 +48,10 @@ pub mod window;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use antiphon_engine::watch::current_thread_number;
+use pyo3::ffi;
 
 use crate::event_loop::EventLoop;
 use crate::ffi::frames::ThreadState;
@@ -89,6 +94,8 @@ struct State {
     idle_main: Option<(Driver, Arc<Signal<Grant>>)>,
     /// Nobody drives: the run is over, and its thread is inside a blocking call.
     driverless: bool,
+    /// Nobody has the seat, and a spare is on its way to it: whoever comes first takes it.
+    vacant: bool,
     /// What must leave the loop, on its way from a spare to the main thread.
     failure: Option<Owned>,
     deferred: VecDeque<Deferred>,
@@ -106,10 +113,17 @@ pub struct HandOff {
     bell: Arc<Bell>,
     /// Whether the present work item may lose the seat: task steps and plain callbacks may.
     allowed: AtomicBool,
+    /// The task whose step it is, borrowed; null for other work.
+    task: AtomicPtr<ffi::PyObject>,
     /// Whether the driver has to look after others at its next boundary.
     wanted: AtomicBool,
     /// How many steps are without the seat, plus how much work is deferred.
     out: AtomicUsize,
+    /// Whether places that block are learned.
+    learns: AtomicBool,
+    /// How often steps lost the seat, and how often they gave it away.
+    revoked: AtomicU64,
+    given: AtomicU64,
 }
 
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
@@ -126,8 +140,12 @@ impl HandOff {
             state: GilCell::new(State::default()),
             bell: Arc::new(Bell::new(NUMBERS.fetch_add(1, Ordering::Relaxed))),
             allowed: AtomicBool::new(false),
+            task: AtomicPtr::new(std::ptr::null_mut()),
             wanted: AtomicBool::new(false),
             out: AtomicUsize::new(0),
+            learns: AtomicBool::new(true),
+            revoked: AtomicU64::new(0),
+            given: AtomicU64::new(0),
         })
     }
 
@@ -147,6 +165,16 @@ impl HandOff {
     pub fn is_blocked_here(&self) -> bool {
         let here = crate::words::this_thread();
         self.state.with(|state| state.blocked.iter().any(|blocked| blocked.is_of(here)))
+    }
+
+    /// The step of the thread `ident` that was rescued and has not come back: its number, its task if it is one of ours, and
+    /// whether the place of its call is known as one that gives the loop away.
+    pub fn rescued_step(&self, ident: usize) -> Option<(u64, Option<Owned>, bool)> {
+        self.state.with(|state| {
+            let blocked = state.blocked.iter().find(|blocked| blocked.is_of(ident))?;
+            let rescue = blocked.rescue.as_ref()?;
+            Some((rescue.number, rescue.task.clone(), rescue.learned))
+        })
     }
 
     /// How many steps have lost the seat and not got it back.
@@ -247,5 +275,7 @@ const FUNCTIONS: [Function; 1] = [(
 pub fn load(module: &Owned) -> Result<()> {
     add_functions(module, FUNCTIONS)?;
     spare::load(module)?;
+    give::load(module)?;
+    call_sites::load(module)?;
     fence::load(module)
 }

@@ -13,12 +13,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use antiphon_engine::watch::{ThreadSample, ThreadState};
+use antiphon_engine::{Clock, Monotonic};
 
-use super::claim::Blocked;
-use super::{Driver, HandOff, fence, window};
+use super::claim::{Blocked, Rescue};
+use super::{Driver, HandOff, call_sites, fence, window};
 use crate::event_loop::EventLoop;
 use crate::ffi::{Instance, Result, call};
 use crate::names::import;
+use crate::watch::Watch;
 
 /// What became of an attempt.
 pub enum Revoked {
@@ -87,13 +89,16 @@ impl HandOff {
             return Ok(Revoked::Missed);
         }
         let position = driver.state.position();
-        let codes = driver.state.codes();
+        let (codes, site) = (driver.state.codes(), driver.state.call_site());
         fence::arm(&codes)?;
         if self.driver_in(owner, window).is_none() || driver.state.position() != position {
             fence::disarm(&codes);
             return Ok(Revoked::Missed);
         }
-        let blocked = Arc::new(Blocked::new(driver, owner, codes));
+        let learned = self.learns() && site.is_some_and(call_sites::learn);
+        let number = owner.watch_for_blocking().map_or(0, Watch::step);
+        let rescue = Rescue { number, task: self.present_task(), since: before.at, learned };
+        let blocked = Arc::new(Blocked::new(driver, owner, codes, Some(rescue)));
         fence::put(Arc::clone(&blocked));
         self.move_window();
         // Nobody is told before the current task has been taken down: the seat is nobody's until then.
@@ -108,6 +113,10 @@ impl HandOff {
             }
             next
         });
+        self.revoked.fetch_add(1, Ordering::Relaxed);
+        if let Some(watch) = owner.watch_for_blocking() {
+            watch.tell_rescue(number, Monotonic.now().saturating_duration_since(before.at), driver.thread);
+        }
         let Some(next) = next else {
             self.become_driver(owner, false);
             return Ok(Revoked::Taken);

@@ -39,13 +39,22 @@ pub struct Order {
 #[derive(Copy, Clone)]
 enum Word {
     Relieve(Order),
+    /// Take the vacant seat of the loop with this number, if it still is.
+    Occupy(u64),
     End,
 }
 
 /// A sleeping spare.
-struct Sleeper {
+pub struct Sleeper {
     signal: Arc<Signal<Word>>,
     thread: usize,
+}
+
+impl Sleeper {
+    /// Sends it to the vacant seat of the loop with this number.
+    pub fn send_to_vacant_seat(&self, number: u64) {
+        self.signal.send(Word::Occupy(number));
+    }
 }
 
 /// Sleeping spares. In the child of a fork it is replaced: a lock may have been held, and the threads are gone.
@@ -114,12 +123,30 @@ pub fn retract(number: u64) {
     RUNNING.with(|running| running.retain(|(other, _)| *other != number));
 }
 
-fn find(number: u64) -> Option<Owned> {
+pub(super) fn find(number: u64) -> Option<Owned> {
     RUNNING.with(|running| {
         let (_, address) = running.iter().find(|(other, _)| *other == number)?;
         // SAFETY: a running loop is alive, and leaves the list before it ends its run.
         Some(unsafe { Owned::from_borrowed(*address as *mut ffi::PyObject) })
     })
+}
+
+/// The loop that this thread drives.
+pub(super) fn find_driven_here() -> Option<Owned> {
+    RUNNING.with(|running| {
+        running.iter().find_map(|(_, address)| {
+            let object = *address as *mut ffi::PyObject;
+            // SAFETY: as in `find`; only loops of ours are announced.
+            let owner: &Instance<EventLoop> = unsafe { Instance::from_ptr(object) };
+            // SAFETY: it is alive.
+            owner.seat().is_mine().then(|| unsafe { Owned::from_borrowed(object) })
+        })
+    })
+}
+
+/// A sleeping spare, to be sent at once. `None`: none sleeps now.
+pub(super) fn take_idle() -> Option<Sleeper> {
+    pool().idle().pop()
 }
 
 /// Starts a spare unless one sleeps or there are enough.
@@ -134,7 +161,7 @@ pub fn keep_one_warm() -> Result<()> {
 
 /// Sends a spare to carry an order out. Takes no interpreter. False: none sleeps now.
 pub fn summon(order: Order) -> bool {
-    let Some(spare) = pool().idle().pop() else {
+    let Some(spare) = take_idle() else {
         return false;
     };
     spare.signal.send(Word::Relieve(order));
@@ -159,6 +186,7 @@ fn serve(_args: Args<'_>) -> Result {
         match detached(|| wait(&mine)) {
             Word::End => break,
             Word::Relieve(order) => relieve(&order),
+            Word::Occupy(number) => super::give::drive_vacant(number),
         }
     }
     pool().count.fetch_sub(1, Ordering::Relaxed);

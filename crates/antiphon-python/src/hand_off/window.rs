@@ -3,11 +3,13 @@
 //! It is as narrow as the call into user code. Windows inside an open one (an eager task's first step) do not open it again,
 //! but see to it that the seat is there when they close.
 
+use std::ptr;
 use std::sync::atomic::Ordering;
 
 use super::HandOff;
 use crate::event_loop::EventLoop;
-use crate::ffi::Instance;
+use crate::ffi::{Instance, Owned};
+use crate::work::{Kind, Work};
 
 /// A call into user code.
 pub struct Window<'a> {
@@ -78,9 +80,19 @@ impl HandOff {
         self.bell.window.store(self.bell.window.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
-    /// Says whether the work item that is about to run may lose the seat.
+    /// Says what is about to run: task steps and plain callbacks may lose the seat. The caller keeps it while it runs.
     #[inline(always)]
-    pub fn allow(&self, allowed: bool) {
-        self.allowed.store(allowed, Ordering::Relaxed);
+    pub fn allow(&self, work: &Work) {
+        let kind = work.kind();
+        // A reader that blocked would be ready again and again meanwhile; what transports call is theirs to order.
+        self.allowed.store(matches!(kind, Kind::Step | Kind::Handle), Ordering::Relaxed);
+        let task = if kind == Kind::Step { work.as_ptr() } else { ptr::null_mut() };
+        self.task.store(task, Ordering::Relaxed);
+    }
+
+    /// The task whose step the driver is in, if it is one of ours; for who has the interpreter while the window is open.
+    pub(super) fn present_task(&self) -> Option<Owned> {
+        // SAFETY: the driver keeps the task while its step lasts, and the window is open in that time only.
+        unsafe { Owned::from_optional(self.task.load(Ordering::Relaxed)) }
     }
 }

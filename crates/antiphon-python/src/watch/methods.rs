@@ -45,7 +45,7 @@ fn watch(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     let hook = Box::new(Reporter {
         key,
         driver: Arc::clone(&driver),
-        findings,
+        findings: Arc::clone(&findings),
         bell,
         rung: AtomicU64::new(0),
         asked: AtomicU64::new(0),
@@ -53,7 +53,7 @@ fn watch(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     });
     let watched = Arc::new(Watched::new(block_after, turn_budget, hook));
     let condemns = AtomicBool::new(false);
-    let watch = Watch { watched: Arc::clone(&watched), watchdog, driver, on_block, key, condemns };
+    let watch = Watch { watched: Arc::clone(&watched), watchdog, driver, on_block, findings, key, condemns };
     watch.watchdog.watch(watched);
     let refused = this.set_watch(watch);
     if let Some(watch) = refused {

@@ -25,6 +25,7 @@ pub mod verdict;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use antiphon_engine::watch::{StepKind, Watchdog, Watched, current_thread_number};
 use pyo3::ffi;
@@ -32,6 +33,7 @@ use pyo3::ffi;
 use crate::ffi::{Owned, Result};
 use crate::words::this_thread;
 use crate::work::Kind;
+use reporter::{Finding, Findings};
 
 /// What is done about a step that blocks, other than nothing.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -69,6 +71,8 @@ pub struct Watch {
     watchdog: Arc<Watchdog>,
     driver: Arc<Driver>,
     on_block: OnBlock,
+    /// Where findings go.
+    findings: Arc<Findings>,
     /// What Python knows the loop by.
     key: u64,
     /// Whether a task of the loop has ever been condemned.
@@ -148,6 +152,21 @@ impl Watch {
         if self.watched.word.end() {
             verdict::on_callback(self, self.watched.word.overdue_step());
         }
+    }
+
+    /// The number of the present step.
+    pub fn step(&self) -> u64 {
+        self.watched.word.step()
+    }
+
+    /// Tells that another thread goes on while the step with this number, of the thread `ident`, is blocked.
+    pub fn tell_rescue(&self, number: u64, age: Duration, ident: usize) {
+        self.findings.push(Finding::Rescued { key: self.key, number, age, ident });
+    }
+
+    /// Tells that it has come back.
+    pub fn tell_return(&self, number: u64, took: Duration) {
+        self.findings.push(Finding::Ended { key: self.key, number, took, rescued: true });
     }
 
     fn raises(&self) -> bool {

@@ -54,7 +54,18 @@ pub enum Finding {
         /// What `stall` was told from.
         seen: ThreadSample,
     },
-    /// A step that was overdue has ended.
+    /// A step was blocked in a call, and another thread has gone on with its loop.
+    Rescued {
+        /// What Python knows its loop by.
+        key: u64,
+        /// Its number.
+        number: u64,
+        /// How long the call has lasted, at least.
+        age: Duration,
+        /// The step's thread, by its number in Python.
+        ident: usize,
+    },
+    /// A step that was overdue has ended, or one that was rescued has come back.
     Ended {
         /// What Python knows its loop by.
         key: u64,
@@ -62,6 +73,8 @@ pub enum Finding {
         number: u64,
         /// How long it took.
         took: Duration,
+        /// Whether it was rescued.
+        rescued: bool,
     },
 }
 
@@ -83,7 +96,8 @@ impl Findings {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, finding: Finding) {
+    /// Adds one, unless too many wait already.
+    pub fn push(&self, finding: Finding) {
         let mut line = self.lock();
         if line.waiting.len() < MOST_FINDINGS {
             line.waiting.push_back(finding);
@@ -163,7 +177,8 @@ impl OnOverdue for Reporter {
         if self.bell.is_some() && self.told.load(Ordering::Relaxed) != step.number {
             return; // it has lost the seat, and is not over
         }
-        self.findings.push(Finding::Ended { key: self.key, number: step.number, took: step.took });
+        let (key, number, took) = (self.key, step.number, step.took);
+        self.findings.push(Finding::Ended { key, number, took, rescued: false });
     }
 }
 

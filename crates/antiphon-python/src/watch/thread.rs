@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
 
-use antiphon_engine::watch::Watchdog;
+use antiphon_engine::watch::{Stall, Watchdog};
 use antiphon_engine::{Clock, Monotonic, SignalMask};
 use pyo3::ffi;
 
@@ -86,7 +86,8 @@ fn lock(running: &Mutex<bool>) -> MutexGuard<'_, bool> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for findings: a list of `(key, number, seconds, stall, in_step, ident)`, `stall` None where the step has ended.
+/// Waits for findings: a list of `(key, number, seconds, stall, in_step, ident, rescued)`, `stall` None where the step has
+/// ended or come back.
 fn take(this: &Instance<WatchdogThread>) -> Result {
     let taken = detached(|| this.findings.take().map(|(found, waited)| (found, waited, Monotonic.now())));
     let Some((found, had_waited, asked)) = taken else {
@@ -105,11 +106,16 @@ fn take(this: &Instance<WatchdogThread>) -> Result {
 
 /// A finding as Python gets it. `waited`: how long this thread has waited for the interpreter since it was found.
 fn object_of(finding: Finding, waited: Option<Duration>) -> Result {
-    let (key, number, seconds, stall, in_step, ident) = match finding {
-        Finding::Ended { key, number, took } => (key, number, took, Owned::none(), false, 0),
+    let (key, number, seconds, stall, in_step, ident, rescued) = match finding {
+        Finding::Ended { key, number, took, rescued } => {
+            (key, number, took, Owned::none(), false, 0, rescued)
+        }
+        Finding::Rescued { key, number, age, ident } => {
+            (key, number, age, Owned::str(Stall::Blocked.as_str())?, true, ident, true)
+        }
         Finding::Overdue { key, number, stall, in_step, age, ident, thread, seen } => {
             let stall = waited.map_or(stall, |waited| corrected(stall, thread, &seen, waited));
-            (key, number, age, Owned::str(stall.as_str())?, in_step, ident)
+            (key, number, age, Owned::str(stall.as_str())?, in_step, ident, false)
         }
     };
     Owned::tuple([
@@ -119,6 +125,7 @@ fn object_of(finding: Finding, waited: Option<Duration>) -> Result {
         stall,
         Owned::bool(in_step),
         Owned::int(ident as i64)?,
+        Owned::bool(rescued),
     ])
 }
 
@@ -157,7 +164,7 @@ pub fn load(module: &Owned) -> Result<()> {
             .method_noargs(
                 c"take",
                 method_noargs!(take),
-                c"Wait for findings, (key, number, seconds, stall or None, in_step, ident); None after stop().",
+                c"Wait for findings, (key, number, seconds, stall or None, in_step, ident, rescued); None after stop().",
             )
             .attribute(c"looks", getter!(looks), None, c"How often it has looked at the loops.")
             .weak_references(Instance::<WatchdogThread>::WEAKREF_OFFSET)

@@ -477,3 +477,53 @@ async def test_what_is_replaced_on_an_instance_that_is_waited_at_is_called(aio, 
     assert await getting == "replaced"
     del queue.get_nowait
     assert queue.get_nowait() == "item"
+
+
+@pytest.mark.parametrize("attributes", [0, 1])
+async def test_methods_replaced_on_an_instance_of_a_plain_subclass_are_called(
+    aio, loop, attributes
+):
+    class Named(aio.Queue):
+        """Overrides nothing, and its instances have attributes, as a subclass's have."""
+
+    queue = Named(2)
+    for number in range(attributes):
+        setattr(queue, f"attribute_{number}", number)
+    queue.put_nowait(0)
+    assert await queue.get() == 0
+    log = []
+    put = queue._put
+    queue._put = lambda item: log.append(item) or put(item)
+    queue.put_nowait(1)
+    await queue.put(2)
+    assert log == [1, 2]
+    del queue._put
+    assert [await queue.get(), queue.get_nowait()] == [1, 2]
+    queue.put_nowait(3)
+    assert log == [1, 2]
+    queue.get_nowait = lambda: "replaced"
+    assert await queue.get() == "replaced"
+    queue.__dict__ = {**queue.__dict__, "empty": lambda: True}
+    del queue.get_nowait
+    getting = loop.create_task(queue.get())
+    await turns(2)
+    assert not getting.done()
+    del queue.empty
+    queue.put_nowait(4)
+    assert await getting == 3
+    assert queue.qsize() == 1
+
+
+@needs_shutdown
+async def test_shutting_down_with_an_argument_that_is_neither_true_nor_false(aio, loop):
+    class Odd:
+        def __bool__(self):
+            raise LookupError("neither")
+
+    queue = aio.Queue()
+    queue.put_nowait(1)
+    with pytest.raises(LookupError, match="neither"):
+        queue.shutdown(Odd())
+    with pytest.raises(asyncio.QueueShutDown):
+        queue.put_nowait(2)
+    assert queue.get_nowait() == 1

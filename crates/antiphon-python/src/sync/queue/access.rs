@@ -263,8 +263,9 @@ impl Instance<Queue> {
     /// Queues up to get, unless there is an item by now; whether it queued up.
     pub fn wait_to_get(&self, waiter: Waiter) -> bool {
         let mut waiter = Some(waiter);
+        let by_name = self.is_by_name();
         self.state.with(|state| {
-            let now = matches!(&state.items, Items::Own(ours) if !ours.is_empty()) && !self.is_by_name();
+            let now = matches!(&state.items, Items::Own(ours) if !ours.is_empty()) && !by_name;
             match waiter.take_if(|_| !now) {
                 Some(waiter) => {
                     state.rules.wait_to_get(waiter);
@@ -278,9 +279,10 @@ impl Instance<Queue> {
     /// Queues up to put, unless there is room by now; whether it queued up.
     pub fn wait_to_put(&self, waiter: Waiter) -> bool {
         let mut waiter = Some(waiter);
+        let by_name = self.is_by_name();
         self.state.with(|state| {
             let limit = state.limit;
-            let now = matches!(&state.items, Items::Own(ours) if ours.len() < limit) && !self.is_by_name();
+            let now = matches!(&state.items, Items::Own(ours) if ours.len() < limit) && !by_name;
             match waiter.take_if(|_| !now) {
                 Some(waiter) => {
                     state.rules.wait_to_put(waiter);

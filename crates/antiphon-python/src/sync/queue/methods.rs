@@ -9,7 +9,7 @@ use pyo3::ffi;
 use super::access::{Attempt, refused};
 use super::items::Items;
 use super::wait::{GetOperation, JoinOperation, PutOperation};
-use super::{LIFO_QUEUE, PRIORITY_QUEUE, QUEUE, Queue, limit_of, type_in};
+use super::{LIFO_QUEUE, PRIORITY_QUEUE, QUEUE, Queue, limit_of};
 use crate::coroutine;
 use crate::ffi::raise::{type_error, value_error};
 use crate::ffi::{Args, Instance, Owned, Payload, Result, call, call_method, check};
@@ -102,9 +102,11 @@ fn get_item(this: &Instance<Queue>) -> Result {
 fn shutdown(this: &Instance<Queue>, args: Args<'_>) -> Result {
     let [immediate] = args.bind([&names().immediate], 0)?;
     // SAFETY: F1; the argument is alive during the call.
-    let immediate = immediate.is_some_and(|immediate| unsafe { ffi::PyObject_IsTrue(immediate) } == 1);
+    let immediate = immediate.map(|immediate| unsafe { Owned::from_borrowed(immediate) });
     this.state.with(|state| state.rules.shut_down());
-    if immediate {
+    if let Some(immediate) = immediate
+        && immediate.truth()?
+    {
         while !this.is_empty()? {
             let item = if this.is_by_name() {
                 call_method(&this.owned(), &names()._get, [])?
@@ -369,11 +371,11 @@ pub fn load(module: &Owned) -> Result<()> {
     coroutine::load::<GetOperation>(module)?;
     coroutine::load::<PutOperation>(module)?;
     coroutine::load::<JoinOperation>(module)?;
-    if QUEUE.get().is_none() {
+    if QUEUE.get().is_null() {
         #[cfg(Py_3_13)]
         let _ = SHUT_DOWN.set(import("asyncio", "QueueShutDown")?);
         let made = make_queue()?;
-        let _ = QUEUE.set(made as usize);
+        QUEUE.set(made);
         // SAFETY: a type object is an object.
         let base = unsafe { Owned::from_borrowed(made.cast()) };
         make_generic(&base)?;
@@ -382,15 +384,15 @@ pub fn load(module: &Owned) -> Result<()> {
             c"PriorityQueue(maxsize=0): a Queue of which the least item leaves first.",
         )
         .build(Some(&base), Instance::<Queue>::SIZE)?;
-        let _ = PRIORITY_QUEUE.set(made as usize);
+        PRIORITY_QUEUE.set(made);
         let made = object::heap_type::<Queue>(
             c"antiphon._antiphon.LifoQueue",
             c"LifoQueue(maxsize=0): a Queue of which the last item leaves first.",
         )
         .build(Some(&base), Instance::<Queue>::SIZE)?;
-        let _ = LIFO_QUEUE.set(made as usize);
+        LIFO_QUEUE.set(made);
     }
     object::publish(module, Queue::type_object(), c"Queue")?;
-    object::publish(module, type_in(&PRIORITY_QUEUE), c"PriorityQueue")?;
-    object::publish(module, type_in(&LIFO_QUEUE), c"LifoQueue")
+    object::publish(module, PRIORITY_QUEUE.get(), c"PriorityQueue")?;
+    object::publish(module, LIFO_QUEUE.get(), c"LifoQueue")
 }

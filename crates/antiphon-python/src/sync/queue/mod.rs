@@ -19,12 +19,11 @@ pub mod methods;
 pub mod wait;
 
 use std::ffi::c_int;
-use std::ptr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 
 use pyo3::ffi;
 
+use crate::ffi::derived::TypeCell;
 use crate::ffi::instance::{DictionarySlot, Typed};
 use crate::ffi::raise::{self, runtime_error};
 use crate::ffi::visitor::Visitor;
@@ -46,6 +45,16 @@ pub struct State {
     limit: usize,
 }
 
+/// A look at an instance's dictionary.
+#[derive(Default, Clone, Copy)]
+struct Attributes {
+    /// Which dictionary it was, and how many attributes it had.
+    dictionary: usize,
+    len: ffi::Py_ssize_t,
+    /// Whether a method that a queue calls by name was among them.
+    method: bool,
+}
+
 /// The payload of all three.
 #[derive(Default)]
 pub struct Queue {
@@ -54,19 +63,17 @@ pub struct Queue {
     order: GilCell<Order>,
     /// Whether a subclass has methods of its own for what asyncio's calls by name.
     by_name: AtomicBool,
+    /// What the attributes of a subclass's instance were when they were last looked at.
+    attributes: GilCell<Attributes>,
     /// `_maxsize`; nothing until `__init__` ran.
     max_size: GilCell<Option<Owned>>,
     /// `_finished`, once somebody waits for it or looks at it.
     finished: GilCell<Option<Typed<Event>>>,
 }
 
-static QUEUE: OnceLock<usize> = OnceLock::new();
-static PRIORITY_QUEUE: OnceLock<usize> = OnceLock::new();
-static LIFO_QUEUE: OnceLock<usize> = OnceLock::new();
-
-fn type_in(place: &OnceLock<usize>) -> *mut ffi::PyTypeObject {
-    place.get().map_or(ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
-}
+static QUEUE: TypeCell = TypeCell::new();
+static PRIORITY_QUEUE: TypeCell = TypeCell::new();
+static LIFO_QUEUE: TypeCell = TypeCell::new();
 
 impl Payload for Queue {
     type BaseSlots = ();
@@ -74,7 +81,7 @@ impl Payload for Queue {
     const COLLECTED: bool = true;
     #[inline(always)]
     fn type_object() -> *mut ffi::PyTypeObject {
-        type_in(&QUEUE)
+        QUEUE.get()
     }
 }
 
@@ -122,6 +129,31 @@ impl Object for Queue {
     }
 }
 
+/// Whether a dict has a key; a key that cannot be compared is another one.
+fn has_key(dictionary: &Owned, key: &Owned) -> bool {
+    // SAFETY: F1; a dict and a string.
+    let found = unsafe { ffi::PyDict_Contains(dictionary.as_ptr(), key.as_ptr()) };
+    if found < 0 {
+        drop(raise::take());
+    }
+    found == 1
+}
+
+/// The methods that asyncio's queue calls by name.
+fn called_by_name() -> [&'static Owned; 8] {
+    let names = names();
+    [
+        &names._put,
+        &names._get,
+        &names.full,
+        &names.empty,
+        &names.qsize,
+        &names.put_nowait,
+        &names.get_nowait,
+        &names._wakeup_next,
+    ]
+}
+
 /// How many items `maxsize` allows: 0 for any number, as asyncio compares.
 fn limit_of(max_size: &Owned) -> Result<usize> {
     // SAFETY: F1; living objects.
@@ -147,13 +179,12 @@ impl Instance<Queue> {
     /// Whether it is one of the three types and no subclass of Python's.
     pub fn is_plain(&self) -> bool {
         let object = self.owned();
-        [&QUEUE, &PRIORITY_QUEUE, &LIFO_QUEUE].into_iter().any(|kind| object.is_exactly(type_in(kind)))
+        [&QUEUE, &PRIORITY_QUEUE, &LIFO_QUEUE].into_iter().any(|kind| object.is_exactly(kind.get()))
     }
 
     fn order_of_type(&self) -> Order {
         // SAFETY: F1; a living object.
-        let is =
-            |kind: &OnceLock<usize>| unsafe { ffi::PyObject_TypeCheck(self.as_ptr(), type_in(kind)) != 0 };
+        let is = |kind: &TypeCell| unsafe { ffi::PyObject_TypeCheck(self.as_ptr(), kind.get()) != 0 };
         match () {
             () if is(&PRIORITY_QUEUE) => Order::Priority,
             () if is(&LIFO_QUEUE) => Order::Last,
@@ -162,23 +193,12 @@ impl Instance<Queue> {
     }
 
     fn overrides_anything(&self) -> Result<bool> {
-        let names = names();
-        let called = [
-            &names._put,
-            &names._get,
-            &names.full,
-            &names.empty,
-            &names.qsize,
-            &names.put_nowait,
-            &names.get_nowait,
-            &names._wakeup_next,
-        ];
         // SAFETY: F1; living types.
         let (own, base) = unsafe {
             let own = Owned::from_borrowed(ffi::Py_TYPE(self.as_ptr()).cast());
             (own, Owned::from_borrowed(Queue::type_object().cast()))
         };
-        for name in called {
+        for name in called_by_name() {
             if own.attr(name)?.as_ptr() != base.attr(name)?.as_ptr() {
                 return Ok(true);
             }
@@ -187,10 +207,30 @@ impl Instance<Queue> {
     }
 
     /// Whether methods are called by name: a subclass has some of its own, or somebody set something on this very queue.
-    /// Instances of a subclass that has none of its own have attributes as a rule, which would make all of them slow.
+    /// Never asked inside of the cell, for it may meet keys of any kind.
     #[inline]
     fn is_by_name(&self) -> bool {
-        self.by_name.load(Atomic::Relaxed) || (!self.dictionary().is_null() && self.is_plain())
+        if self.by_name.load(Atomic::Relaxed) {
+            return true;
+        }
+        let dictionary = self.dictionary();
+        !dictionary.is_null() && (self.is_plain() || self.has_own_method(dictionary))
+    }
+
+    /// Whether a method is among an instance's attributes. Instances of subclasses have some as a rule, so these are looked
+    /// through only when there are more or fewer than the last time.
+    fn has_own_method(&self, dictionary: *mut ffi::PyObject) -> bool {
+        // SAFETY: F1; the instance's own dict.
+        let len = unsafe { ffi::PyDict_Size(dictionary) };
+        let seen = self.attributes.get();
+        if seen.dictionary == dictionary as usize && seen.len == len {
+            return seen.method;
+        }
+        // SAFETY: F1; the same dict, which is kept alive while its keys are compared.
+        let object = unsafe { Owned::from_borrowed(dictionary) };
+        let method = called_by_name().into_iter().any(|name| has_key(&object, name));
+        self.attributes.replace(Attributes { dictionary: dictionary as usize, len, method });
+        method
     }
 
     /// `_finished`, made on first use as things stand.

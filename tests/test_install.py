@@ -98,6 +98,29 @@ def test_a_module_that_came_later_is_swapped_by_the_next_call(
     assert late.Lock is theirs
 
 
+def test_each_run_swaps_in_modules_that_came_or_grew_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = asyncio.Lock
+    half = types.ModuleType("half")  # its import has not finished
+    monkeypatch.setitem(sys.modules, "half", half)
+    antiphon.run(asyncio.sleep(0))
+    half.__dict__["Lock"] = theirs
+    late = types.ModuleType("late")
+    late.__dict__["Lock"] = theirs
+    monkeypatch.setitem(sys.modules, "late", late)
+    antiphon.run(asyncio.sleep(0))
+    assert half.Lock is late.Lock is asyncio.Lock is natives.ours("Lock")
+    # What a program puts back is left to it by the next run; install() is thorough.
+    late.Lock = theirs  # type: ignore[attr-defined]
+    antiphon.run(asyncio.sleep(0))
+    assert late.Lock is theirs
+    antiphon.install()
+    assert late.Lock is asyncio.Lock
+    antiphon.uninstall()
+    assert half.Lock is late.Lock is theirs
+    antiphon.run(asyncio.sleep(0))
+    assert half.Lock is late.Lock is asyncio.Lock
+
+
 def test_uninstall_leaves_what_others_put_there() -> None:
     theirs = asyncio.sleep
 
@@ -110,6 +133,25 @@ def test_uninstall_leaves_what_others_put_there() -> None:
         assert asyncio.sleep is patched
     finally:
         asyncio.sleep = theirs
+
+
+def test_what_a_program_patched_before_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = asyncio.sleep
+
+    async def patched(delay: float) -> str:
+        return "patched"
+
+    async def main() -> str:
+        return str(await asyncio.sleep(3600))
+
+    with monkeypatch.context() as patching:
+        patching.setattr(asyncio, "sleep", patched)
+        patching.setattr(asyncio.tasks, "sleep", patched)
+        for _ in range(2):
+            assert antiphon.run(main()) == "patched"
+    assert asyncio.sleep is theirs
+    antiphon.install()
+    assert asyncio.sleep is natives.ours("sleep") is not theirs
 
 
 def test_the_interpreters_own_stay_what_they_are() -> None:

@@ -64,6 +64,7 @@ class _Installation:
         swaps: the names that were swapped.
         policy: asyncio's policy before ours (up to 3.15); None: the default one, not made yet.
         default: whether antiphon's loop is asyncio's default.
+        searched: by module, the identity of its namespace and how many names that had when it was searched.
         lock: held while names are swapped; no user code runs under it.
     """
 
@@ -71,6 +72,7 @@ class _Installation:
     swaps: list[_Swap] = field(default_factory=list)
     policy: Any = None
     default: bool = False
+    searched: dict[str, tuple[int, int]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -84,12 +86,17 @@ def install() -> None:
     exist already are left as they are and work together with the new ones.
     """
     with _STATE.lock:
+        _STATE.searched.clear()
         install_names()
         _make_default()
 
 
 def install_names() -> None:
-    """`install()` without the default event loop: what `antiphon.run` does before it runs."""
+    """`install()` without the default event loop: what `antiphon.run` does before it runs.
+
+    A second call searches the modules that are new or have got more names since: programs run many coroutines one after
+    the other, and have thousands of modules.
+    """
     with _STATE.lock:
         _STATE.replaced.update(natives.replacements())
         _swap_everywhere(_STATE.replaced)
@@ -103,6 +110,7 @@ def uninstall() -> None:
             swap.undo()
         _STATE.swaps.clear()
         _STATE.replaced.clear()
+        _STATE.searched.clear()
         _unmake_default()
 
 
@@ -112,19 +120,26 @@ def is_installed() -> bool:
 
 
 def _swap_everywhere(replacements: dict[int, tuple[Any, Any]]) -> None:
-    """Replaces objects wherever a module has them.
+    """Replaces objects wherever a module has them that has not been searched as it is now.
 
     Args:
         replacements: by `id` of asyncio's object, that object and antiphon's.
     """
     for module_name, module in list(sys.modules.items()):
-        if module_name.partition(".")[0] in _KEEP_THEIRS or type(module) is not types.ModuleType:
+        if type(module) is not types.ModuleType:
             continue
-        for name, value in list(module.__dict__.items()):
+        namespace = module.__dict__
+        looks = (id(namespace), len(namespace))
+        if _STATE.searched.get(module_name) == looks:
+            continue
+        _STATE.searched[module_name] = looks
+        if module_name.partition(".")[0] in _KEEP_THEIRS:
+            continue
+        for name, value in list(namespace.items()):
             found = replacements.get(id(value))
             if found is None or found[0] is not value or name.startswith(_EXACT_PREFIXES):
                 continue
-            module.__dict__[name] = found[1]
+            namespace[name] = found[1]
             _STATE.swaps.append(_Swap(module, name, value, found[1]))
 
 

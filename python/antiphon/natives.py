@@ -55,13 +55,21 @@ def ours(name: str) -> Any:
     return next((getattr(home, name) for home in _HOMES if hasattr(home, name)), None)
 
 
+# Module of asyncio, name, antiphon's object.
+_NATIVES = [
+    (module, name, ours(name)) for module, names in NAMES.items() for name in names if ours(name)
+]
+
+
 def _pairs() -> Iterator[tuple[Any, Any]]:
-    """Yields asyncio's object and antiphon's, for every name that both have."""
-    for module_name, names in NAMES.items():
-        module = importlib.import_module(module_name)
-        for name in names:
-            if hasattr(module, name) and ours(name) is not None:
-                yield getattr(module, name), ours(name)
+    """Yields asyncio's object and antiphon's, for every name that both have.
+
+    What a program has put under a name (a mock, say) is not asyncio's, and stays.
+    """
+    for module_name, name, own in _NATIVES:
+        theirs = getattr(importlib.import_module(module_name), name, None)
+        if getattr(theirs, "__module__", None) in (module_name, "_asyncio"):
+            yield theirs, own
 
 
 def replacements() -> dict[int, tuple[Any, Any]]:

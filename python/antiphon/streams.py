@@ -57,8 +57,7 @@ async def open_connection(
         OSError: the connection failed.
     """
     loop = asyncio.get_running_loop()
-    reader = StreamReader(limit=limit, loop=loop)
-    protocol = StreamReaderProtocol(reader, loop=loop)
+    reader, protocol = _client_end(limit, loop)
     transport, _ = await loop.create_connection(lambda: protocol, host, port, **kwds)
     return reader, StreamWriter(transport, protocol, reader, loop)
 
@@ -109,8 +108,7 @@ async def open_unix_connection(
         OSError: the connection failed.
     """
     loop = asyncio.get_running_loop()
-    reader = StreamReader(limit=limit, loop=loop)
-    protocol = StreamReaderProtocol(reader, loop=loop)
+    reader, protocol = _client_end(limit, loop)
     transport, _ = await loop.create_unix_connection(lambda: protocol, path, **kwds)
     return reader, StreamWriter(transport, protocol, reader, loop)
 
@@ -140,6 +138,13 @@ async def start_unix_server(
     return await loop.create_unix_server(
         _protocol_factory(client_connected_cb, limit, loop), path, **kwds
     )
+
+
+def _client_end(
+    limit: int, loop: asyncio.AbstractEventLoop
+) -> tuple[StreamReader, StreamReaderProtocol]:
+    reader = StreamReader(limit=limit, loop=loop)
+    return reader, StreamReaderProtocol(reader, loop=loop)
 
 
 def _protocol_factory(

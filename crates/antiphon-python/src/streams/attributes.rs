@@ -1,5 +1,34 @@
 //! Attributes of Python types that are nothing but a reference or a flag in the payload.
 
+use std::ffi::{c_int, c_void};
+
+use pyo3::ffi;
+
+use crate::ffi::visitor::Visitor;
+use crate::ffi::{GilCell, Instance, Owned, Payload};
+
+/// A payload that refers to other objects by places of this kind.
+pub trait References: Payload {
+    /// The places.
+    fn references(&self) -> impl Iterator<Item = &GilCell<Option<Owned>>>;
+}
+
+/// Shows the collector what an instance refers to, its dictionary included. From its traverse slot only.
+pub fn traverse<T: References>(this: &Instance<T>, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: called from the traverse slot with its own visitor.
+    let visitor = unsafe { Visitor::new(visit, arg) };
+    this.references()
+        .map(|place| place.with(|object| visitor.all(&*object)))
+        .find(|status| *status != 0)
+        .unwrap_or_else(|| this.traverse_dictionary(visit, arg))
+}
+
+/// Gives all of it up, for the collector to break cycles.
+pub fn clear<T: References>(this: &Instance<T>) {
+    this.references().for_each(|place| drop(place.take()));
+    this.clear_dictionary();
+}
+
 /// Getter and setter of a `GilCell<Option<Owned>>`; absent and deleted are `None`.
 macro_rules! object_attribute {
     ($payload:ty, $field:ident) => {{

@@ -5,14 +5,15 @@
 //! Source: CPython Lib/asyncio/streams.py (`FlowControlMixin`, `StreamReaderProtocol`).
 
 use std::ffi::{c_int, c_void};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::ffi;
 
+use super::attributes::{self, References};
 use super::reader::StreamReader;
 use super::reader_type::debug_of;
 use super::wait;
+use crate::ffi::derived::TypeCell;
 use crate::ffi::instance::DictionarySlot;
 use crate::ffi::raise::{self, assertion_error};
 use crate::ffi::visitor::Visitor;
@@ -46,7 +47,7 @@ pub struct StreamReaderProtocol {
     pub(super) over_ssl: AtomicBool,
 }
 
-static PROTOCOL: OnceLock<usize> = OnceLock::new();
+static PROTOCOL: TypeCell = TypeCell::new();
 
 impl Payload for StreamReaderProtocol {
     type BaseSlots = ();
@@ -54,17 +55,17 @@ impl Payload for StreamReaderProtocol {
     const COLLECTED: bool = true;
     #[inline(always)]
     fn type_object() -> *mut ffi::PyTypeObject {
-        PROTOCOL.get().map_or(std::ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
+        PROTOCOL.get()
     }
 }
 
 /// Remembers the type once it is made.
 pub fn set_type(kind: *mut ffi::PyTypeObject) {
-    let _ = PROTOCOL.set(kind as usize);
+    PROTOCOL.set(kind);
 }
 
-impl StreamReaderProtocol {
-    fn references(&self) -> [&GilCell<Option<Owned>>; 9] {
+impl References for StreamReaderProtocol {
+    fn references(&self) -> impl Iterator<Item = &GilCell<Option<Owned>>> {
         [
             &self.owner,
             &self.reader,
@@ -76,6 +77,7 @@ impl StreamReaderProtocol {
             &self.closed,
             &self.source_traceback,
         ]
+        .into_iter()
     }
 }
 
@@ -84,22 +86,16 @@ impl Instance<StreamReaderProtocol> {
     pub fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
         // SAFETY: called from the traverse slot with its own visitor.
         let visitor = unsafe { Visitor::new(visit, arg) };
-        let status = self.drain_waiters.with(|waiters| visitor.all(&*waiters));
-        if status != 0 {
-            return status;
+        match self.drain_waiters.with(|waiters| visitor.all(&*waiters)) {
+            0 => attributes::traverse(self, visit, arg),
+            status => status,
         }
-        self.references()
-            .into_iter()
-            .map(|place| place.with(|object| visitor.all(&*object)))
-            .find(|status| *status != 0)
-            .unwrap_or_else(|| self.traverse_dictionary(visit, arg))
     }
 
     /// Breaks cycles for the collector.
     pub fn clear(&self) {
-        self.references().into_iter().for_each(|place| drop(place.take()));
         drop(self.drain_waiters.take());
-        self.clear_dictionary();
+        attributes::clear(self);
     }
 
     /// The reader, as long as somebody has it.

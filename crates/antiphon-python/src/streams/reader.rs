@@ -3,17 +3,17 @@
 //! Source: CPython Lib/asyncio/streams.py (`StreamReader`).
 
 use std::ffi::{c_int, c_void};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use antiphon_core::stream_buffer::StreamBuffer;
 use pyo3::ffi;
 
+use super::attributes::{self, References};
 use super::bytes::Bytes;
 use super::wait::{self, Waiting};
+use crate::ffi::derived::TypeCell;
 use crate::ffi::instance::DictionarySlot;
 use crate::ffi::raise::{self, assertion_error, runtime_error};
-use crate::ffi::visitor::Visitor;
 use crate::ffi::{GilCell, Instance, Owned, Payload, Raised, Result, call_method};
 use crate::names::names;
 
@@ -57,7 +57,7 @@ impl Default for StreamReader {
     }
 }
 
-static READER: OnceLock<usize> = OnceLock::new();
+static READER: TypeCell = TypeCell::new();
 
 impl Payload for StreamReader {
     type BaseSlots = ();
@@ -65,17 +65,17 @@ impl Payload for StreamReader {
     const COLLECTED: bool = true;
     #[inline(always)]
     fn type_object() -> *mut ffi::PyTypeObject {
-        READER.get().map_or(std::ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
+        READER.get()
     }
 }
 
 /// Remembers the type once it is made.
 pub fn set_type(kind: *mut ffi::PyTypeObject) {
-    let _ = READER.set(kind as usize);
+    READER.set(kind);
 }
 
-impl StreamReader {
-    fn references(&self) -> [&GilCell<Option<Owned>>; 7] {
+impl References for StreamReader {
+    fn references(&self) -> impl Iterator<Item = &GilCell<Option<Owned>>> {
         [
             &self.exposed,
             &self.limit,
@@ -85,25 +85,19 @@ impl StreamReader {
             &self.owner,
             &self.source_traceback,
         ]
+        .into_iter()
     }
 }
 
 impl Instance<StreamReader> {
     /// Visits what the reader refers to, for the collector.
     pub fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
-        // SAFETY: called from the traverse slot with its own visitor.
-        let visitor = unsafe { Visitor::new(visit, arg) };
-        self.references()
-            .into_iter()
-            .map(|place| place.with(|object| visitor.all(&*object)))
-            .find(|status| *status != 0)
-            .unwrap_or_else(|| self.traverse_dictionary(visit, arg))
+        attributes::traverse(self, visit, arg)
     }
 
     /// Breaks cycles for the collector.
     pub fn clear(&self) {
-        self.references().into_iter().for_each(|place| drop(place.take()));
-        self.clear_dictionary();
+        attributes::clear(self);
     }
 
     /// The loop.

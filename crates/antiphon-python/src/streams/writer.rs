@@ -5,15 +5,14 @@
 //! Source: CPython Lib/asyncio/streams.py (`StreamWriter`).
 
 use std::ffi::{c_int, c_void};
-use std::sync::OnceLock;
 
 use pyo3::ffi;
 
-use super::attributes::object_attribute;
+use super::attributes::{self, References, object_attribute};
 use super::drain;
+use crate::ffi::derived::TypeCell;
 use crate::ffi::instance::DictionarySlot;
 use crate::ffi::raise::{self, assertion_error};
-use crate::ffi::visitor::Visitor;
 use crate::ffi::{
     Args, GilCell, HeapType, Instance, Owned, Payload, Raised, Result, call, call_method, check,
 };
@@ -35,7 +34,7 @@ pub struct StreamWriter {
     complete: GilCell<Option<Owned>>,
 }
 
-static WRITER: OnceLock<usize> = OnceLock::new();
+static WRITER: TypeCell = TypeCell::new();
 
 impl Payload for StreamWriter {
     type BaseSlots = ();
@@ -43,7 +42,7 @@ impl Payload for StreamWriter {
     const COLLECTED: bool = true;
     #[inline(always)]
     fn type_object() -> *mut ffi::PyTypeObject {
-        WRITER.get().map_or(std::ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
+        WRITER.get()
     }
 }
 
@@ -66,28 +65,21 @@ impl Native<'_> {
     }
 }
 
-impl StreamWriter {
-    fn references(&self) -> [&GilCell<Option<Owned>>; 5] {
-        [&self.transport, &self.protocol, &self.reader, &self.owner, &self.complete]
+impl References for StreamWriter {
+    fn references(&self) -> impl Iterator<Item = &GilCell<Option<Owned>>> {
+        [&self.transport, &self.protocol, &self.reader, &self.owner, &self.complete].into_iter()
     }
 }
 
 impl This {
     /// Visits what the writer refers to, for the collector.
     pub fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
-        // SAFETY: called from the traverse slot with its own visitor.
-        let visitor = unsafe { Visitor::new(visit, arg) };
-        self.references()
-            .into_iter()
-            .map(|place| place.with(|object| visitor.all(&*object)))
-            .find(|status| *status != 0)
-            .unwrap_or_else(|| self.traverse_dictionary(visit, arg))
+        attributes::traverse(self, visit, arg)
     }
 
     /// Breaks cycles for the collector.
     pub fn clear(&self) {
-        self.references().into_iter().for_each(|place| drop(place.take()));
-        self.clear_dictionary();
+        attributes::clear(self);
     }
 
     #[inline]
@@ -240,7 +232,7 @@ pub fn load(module: &Owned) -> Result<()> {
         .slot(ffi::Py_tp_repr, unary_slot!(repr))
         .slot(ffi::Py_tp_finalize, finalize as *mut c_void);
         let built = add_attributes(add_methods(made)).build(None, This::PAYLOAD_OFFSET)?;
-        let _ = WRITER.set(built as usize);
+        WRITER.set(built);
     }
     crate::add_type(module, c"StreamWriter", StreamWriter::type_object())
 }

@@ -4,12 +4,12 @@
 
 use std::ffi::{CStr, c_int};
 use std::ptr;
-use std::sync::OnceLock;
 
 use antiphon_core::{BarrierArrival, BarrierOutcome, BarrierState, Wake};
 use pyo3::ffi;
 
 use crate::coroutine::{self, Class, Operation, Resume, Step};
+use crate::ffi::derived::TypeCell;
 use crate::ffi::instance::{DictionarySlot, Typed};
 use crate::ffi::raise::{raise, value_error};
 use crate::ffi::visitor::Visitor;
@@ -36,7 +36,7 @@ impl Default for Barrier {
     }
 }
 
-static BARRIER: OnceLock<usize> = OnceLock::new();
+static BARRIER: TypeCell = TypeCell::new();
 
 impl Payload for Barrier {
     type BaseSlots = ();
@@ -44,7 +44,7 @@ impl Payload for Barrier {
     const COLLECTED: bool = true;
     #[inline(always)]
     fn type_object() -> *mut ffi::PyTypeObject {
-        BARRIER.get().map_or(ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
+        BARRIER.get()
     }
 }
 
@@ -351,7 +351,7 @@ super::loop_attributes!(Barrier);
 pub fn load(module: &Owned) -> Result<()> {
     coroutine::load::<BarrierWait>(module)?;
     coroutine::load::<BarrierChange>(module)?;
-    if BARRIER.get().is_none() {
+    if BARRIER.get().is_null() {
         let made = object::heap_type::<Barrier>(
             c"antiphon._antiphon.Barrier",
             c"Barrier(parties): a point that so many tasks reach before any of them goes on.",
@@ -372,7 +372,7 @@ pub fn load(module: &Owned) -> Result<()> {
         .attribute(c"_loop", getter!(get_loop), Some(setter!(set_loop)), c"The loop, once somebody waited.")
         .attribute(c"_waiters", getter!(get_waiters), None, c"The futures of those who wait.")
         .build(None, Instance::<Barrier>::PAYLOAD_OFFSET)?;
-        let _ = BARRIER.set(made as usize);
+        BARRIER.set(made);
     }
     object::publish(module, Barrier::type_object(), c"Barrier")
 }

@@ -7,11 +7,11 @@
 
 use std::ffi::c_int;
 use std::ptr;
-use std::sync::OnceLock;
 
 use pyo3::ffi;
 
 use crate::coroutine;
+use crate::ffi::derived::TypeCell;
 use crate::ffi::instance::{DictionarySlot, Typed};
 use crate::ffi::raise::{runtime_error, type_error};
 use crate::ffi::visitor::Visitor;
@@ -45,7 +45,7 @@ pub struct Condition {
     methods: GilCell<Methods>,
 }
 
-static CONDITION: OnceLock<usize> = OnceLock::new();
+static CONDITION: TypeCell = TypeCell::new();
 
 impl Payload for Condition {
     type BaseSlots = ();
@@ -53,7 +53,7 @@ impl Payload for Condition {
     const COLLECTED: bool = true;
     #[inline(always)]
     fn type_object() -> *mut ffi::PyTypeObject {
-        CONDITION.get().map_or(ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
+        CONDITION.get()
     }
 }
 
@@ -268,7 +268,7 @@ super::loop_attributes!(Condition);
 pub fn load(module: &Owned) -> Result<()> {
     coroutine::load::<ConditionWait>(module)?;
     coroutine::load::<ConditionWaitFor>(module)?;
-    if CONDITION.get().is_none() {
+    if CONDITION.get().is_null() {
         let made = object::heap_type::<Condition>(
             c"antiphon._antiphon.Condition",
             c"Condition(lock=None): to wait for news about what a lock protects.",
@@ -295,7 +295,7 @@ pub fn load(module: &Owned) -> Result<()> {
         .attribute(c"_waiters", getter!(get_waiters), None, c"The futures of those who wait.");
         let made =
             super::block_methods!(made, Condition).build(None, Instance::<Condition>::PAYLOAD_OFFSET)?;
-        let _ = CONDITION.set(made as usize);
+        CONDITION.set(made);
         #[cfg(not(Py_3_14))]
         context::add_block::<Condition>(made)?;
     }

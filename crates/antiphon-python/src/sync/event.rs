@@ -3,12 +3,11 @@
 //! Source: CPython Lib/asyncio/locks.py.
 
 use std::ffi::{CStr, c_int};
-use std::ptr;
-use std::sync::OnceLock;
 
 use pyo3::ffi;
 
 use crate::coroutine::{self, Class, Operation, Resume, Step};
+use crate::ffi::derived::TypeCell;
 use crate::ffi::instance::{DictionarySlot, Typed};
 use crate::ffi::visitor::Visitor;
 use crate::ffi::{GilCell, Instance, Owned, Payload, Result};
@@ -27,7 +26,7 @@ pub struct Event {
     machine: GilCell<antiphon_core::Event<Waiter>>,
 }
 
-static EVENT: OnceLock<usize> = OnceLock::new();
+static EVENT: TypeCell = TypeCell::new();
 
 impl Payload for Event {
     type BaseSlots = ();
@@ -35,7 +34,7 @@ impl Payload for Event {
     const COLLECTED: bool = true;
     #[inline(always)]
     fn type_object() -> *mut ffi::PyTypeObject {
-        EVENT.get().map_or(ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
+        EVENT.get()
     }
 }
 
@@ -176,7 +175,7 @@ super::loop_attributes!(Event);
 /// Makes the type and adds it to the module.
 pub fn load(module: &Owned) -> Result<()> {
     coroutine::load::<EventWait>(module)?;
-    if EVENT.get().is_none() {
+    if EVENT.get().is_null() {
         let made = object::heap_type::<Event>(c"antiphon._antiphon.Event", c"Event(): a flag to wait for.")
             .slot(ffi::Py_tp_repr, unary_slot!(repr))
             .method_noargs(c"is_set", method_noargs!(is_set), c"Whether it is set.")
@@ -197,7 +196,7 @@ pub fn load(module: &Owned) -> Result<()> {
             .attribute(c"_value", getter!(is_set), None, c"Whether it is set.")
             .attribute(c"_waiters", getter!(get_waiters), None, c"The futures of those who wait.")
             .build(None, Instance::<Event>::PAYLOAD_OFFSET)?;
-        let _ = EVENT.set(made as usize);
+        EVENT.set(made);
     }
     object::publish(module, Event::type_object(), c"Event")
 }

@@ -3,12 +3,11 @@
 //! Source: CPython Lib/asyncio/locks.py.
 
 use std::ffi::c_int;
-use std::ptr;
-use std::sync::OnceLock;
 
 use pyo3::ffi;
 
 use crate::coroutine::{self, Class};
+use crate::ffi::derived::TypeCell;
 use crate::ffi::instance::{DictionarySlot, Typed};
 use crate::ffi::raise::runtime_error;
 use crate::ffi::visitor::Visitor;
@@ -29,7 +28,7 @@ pub struct Lock {
     machine: GilCell<antiphon_core::Lock<Waiter>>,
 }
 
-static LOCK: OnceLock<usize> = OnceLock::new();
+static LOCK: TypeCell = TypeCell::new();
 
 impl Payload for Lock {
     type BaseSlots = ();
@@ -37,7 +36,7 @@ impl Payload for Lock {
     const COLLECTED: bool = true;
     #[inline(always)]
     fn type_object() -> *mut ffi::PyTypeObject {
-        LOCK.get().map_or(ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
+        LOCK.get()
     }
 }
 
@@ -173,7 +172,7 @@ super::loop_attributes!(Lock);
 /// Makes the type and adds it to the module.
 pub fn load(module: &Owned) -> Result<()> {
     acquire::load::<Lock>(module)?;
-    if LOCK.get().is_none() {
+    if LOCK.get().is_null() {
         let made = object::heap_type::<Lock>(
             c"antiphon._antiphon.Lock",
             c"Lock(): mutual exclusion between tasks, in turn.",
@@ -195,7 +194,7 @@ pub fn load(module: &Owned) -> Result<()> {
         .attribute(c"_locked", getter!(locked), None, c"Whether somebody has it.")
         .attribute(c"_waiters", getter!(get_waiters), None, c"The futures of those who wait.");
         let made = super::block_methods!(made, Lock).build(None, Instance::<Lock>::PAYLOAD_OFFSET)?;
-        let _ = LOCK.set(made as usize);
+        LOCK.set(made);
         #[cfg(not(Py_3_14))]
         super::context::add_block::<Lock>(made)?;
     }

@@ -3,14 +3,13 @@
 //! Source: CPython Lib/asyncio/locks.py.
 
 use std::ffi::c_int;
-use std::ptr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use antiphon_core::TooManyReleases;
 use pyo3::ffi;
 
 use crate::coroutine::{self, Class};
+use crate::ffi::derived::TypeCell;
 use crate::ffi::instance::{DictionarySlot, Typed};
 use crate::ffi::raise::{self, value_error};
 use crate::ffi::visitor::Visitor;
@@ -45,11 +44,11 @@ impl Default for Semaphore {
     }
 }
 
-static SEMAPHORE: OnceLock<usize> = OnceLock::new();
-static BOUNDED: OnceLock<usize> = OnceLock::new();
+static SEMAPHORE: TypeCell = TypeCell::new();
+static BOUNDED: TypeCell = TypeCell::new();
 
 fn bounded_type() -> *mut ffi::PyTypeObject {
-    BOUNDED.get().map_or(ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
+    BOUNDED.get()
 }
 
 impl Payload for Semaphore {
@@ -58,7 +57,7 @@ impl Payload for Semaphore {
     const COLLECTED: bool = true;
     #[inline(always)]
     fn type_object() -> *mut ffi::PyTypeObject {
-        SEMAPHORE.get().map_or(ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
+        SEMAPHORE.get()
     }
 }
 
@@ -241,7 +240,7 @@ super::loop_attributes!(Semaphore);
 /// Makes the types and adds them to the module.
 pub fn load(module: &Owned) -> Result<()> {
     acquire::load::<Semaphore>(module)?;
-    if SEMAPHORE.get().is_none() {
+    if SEMAPHORE.get().is_null() {
         let made = object::heap_type::<Semaphore>(
             c"antiphon._antiphon.Semaphore",
             c"Semaphore(value=1): a number of permits, given out in turn.",
@@ -256,7 +255,7 @@ pub fn load(module: &Owned) -> Result<()> {
         .attribute(c"_waiters", getter!(get_waiters), None, c"The futures of those who wait.");
         let made =
             super::block_methods!(made, Semaphore).build(None, Instance::<Semaphore>::PAYLOAD_OFFSET)?;
-        let _ = SEMAPHORE.set(made as usize);
+        SEMAPHORE.set(made);
         #[cfg(not(Py_3_14))]
         super::context::add_block::<Semaphore>(made)?;
         // SAFETY: a type object is an object.
@@ -267,7 +266,7 @@ pub fn load(module: &Owned) -> Result<()> {
         )
         .attribute(c"_bound_value", getter!(get_initial), None, c"How many permits there are at most.")
         .build(Some(&base), Instance::<Semaphore>::SIZE)?;
-        let _ = BOUNDED.set(made as usize);
+        BOUNDED.set(made);
     }
     object::publish(module, Semaphore::type_object(), c"Semaphore")?;
     object::publish(module, bounded_type(), c"BoundedSemaphore")

@@ -4,12 +4,11 @@
 //! what is in it. It is never `None`, where asyncio's locks begin with that.
 
 use std::ffi::{c_int, c_void};
-use std::ptr;
-use std::sync::OnceLock;
 
 use antiphon_core::Waiters;
 use pyo3::ffi;
 
+use crate::ffi::derived::TypeCell;
 use crate::ffi::raise::{raise, value_error};
 use crate::ffi::visitor::Visitor;
 use crate::ffi::{HeapType, Instance, Owned, Payload, Raised, Result, guard};
@@ -26,14 +25,14 @@ pub struct View {
     reach: Reach,
 }
 
-static VIEW: OnceLock<usize> = OnceLock::new();
+static VIEW: TypeCell = TypeCell::new();
 
 impl Payload for View {
     type BaseSlots = ();
     type Dictionary = ();
     const COLLECTED: bool = true;
     fn type_object() -> *mut ffi::PyTypeObject {
-        VIEW.get().map_or(ptr::null_mut(), |address| *address as *mut ffi::PyTypeObject)
+        VIEW.get()
     }
 }
 
@@ -156,7 +155,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
 
 /// Makes the type.
 pub fn load() -> Result<()> {
-    if VIEW.get().is_none() {
+    if VIEW.get().is_null() {
         let made = HeapType::new(c"antiphon._antiphon.Waiters", Instance::<View>::SIZE)
             .collected()
             .no_constructor()
@@ -172,7 +171,7 @@ pub fn load() -> Result<()> {
             .method_noargs(c"popleft", method_noargs!(popleft), c"Take the first one out.")
             .method_noargs(c"clear", method_noargs!(clear_list), c"Take all of them out.")
             .build(None, Instance::<View>::PAYLOAD_OFFSET)?;
-        let _ = VIEW.set(made as usize);
+        VIEW.set(made);
     }
     Ok(())
 }

@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(Stall::of(&looks[0], &looks[1], interpreter, collecting), expected);
     }
 
-    // The rows are those that were measured: shared/HANDOFF.md, "What kind of stall".
+    // Each row was measured: a thread that does what the name says, looked at twice.
     #[test]
     fn measured_rows_get_their_names() {
         use Interpreter::{Free, Held, HeldElsewhere};

@@ -1,7 +1,7 @@
 //! The one place where the door touches the interpreter's C API without a net.
 //!
-//! PyO3's classes cost about twice as much per call, are always tracked by the cycle collector and have no finalizer
-//! (shared/NATIVE-TASK.md), so whatever runs per callback or per packet is a raw heap type. This module wraps what such
+//! PyO3's classes cost about twice as much per call, are always tracked by the cycle collector and have no finalizer,
+//! so whatever runs per callback or per packet is a raw heap type. This module wraps what such
 //! types need in safe words: an owned reference, a cell that the interpreter's lock protects, typed instances, argument
 //! lists and calls. The rest of the crate uses these; where it must go deeper it says why.
 //!

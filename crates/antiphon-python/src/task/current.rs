@@ -15,6 +15,7 @@ use pyo3::ffi;
 use crate::event_loop::EventLoop;
 #[cfg(not(Py_3_14))]
 use crate::ffi::dict_entry;
+use crate::ffi::raise::runtime_error;
 use crate::ffi::{Instance, Owned, Result, call};
 use crate::names::import;
 
@@ -33,12 +34,10 @@ struct Asyncio {
 
 static ASYNCIO: OnceLock<Asyncio> = OnceLock::new();
 
+/// What [`load`] found; it runs when the type of tasks is made, so a task never meets the error.
 #[inline(always)]
-fn asyncio() -> &'static Asyncio {
-    match ASYNCIO.get() {
-        Some(asyncio) => asyncio,
-        None => unreachable!("set when the type of tasks was made"),
-    }
+fn asyncio() -> Result<&'static Asyncio> {
+    ASYNCIO.get().ok_or_else(|| runtime_error("antiphon._antiphon is used before its import has finished"))
 }
 
 /// Looks asyncio's functions up.
@@ -67,7 +66,7 @@ pub fn show(owner: &Instance<EventLoop>, task: &Owned) -> Result<()> {
     #[cfg(not(Py_3_14))]
     {
         let place = owner.shown_place().load(Ordering::Relaxed);
-        if owner.shows_task() && dict_entry::replace(&asyncio().tasks, place, owner.as_ptr(), task) {
+        if owner.shows_task() && dict_entry::replace(&asyncio()?.tasks, place, owner.as_ptr(), task) {
             return Ok(());
         }
         show_first(owner, task)
@@ -85,7 +84,7 @@ pub fn show(owner: &Instance<EventLoop>, task: &Owned) -> Result<()> {
 fn show_first(owner: &Instance<EventLoop>, task: &Owned) -> Result<()> {
     owner.set_shows_task(true);
     put(owner.as_ptr(), Some(task.as_ptr()))?;
-    if let Some(place) = dict_entry::place_of(&asyncio().tasks, owner.as_ptr()) {
+    if let Some(place) = dict_entry::place_of(&asyncio()?.tasks, owner.as_ptr()) {
         owner.shown_place().store(place, Ordering::Relaxed);
     }
     Ok(())
@@ -104,7 +103,7 @@ pub fn hide(owner: &Instance<EventLoop>) {
 #[cfg(not(Py_3_14))]
 #[inline(always)]
 fn put(owner: *mut ffi::PyObject, task: Option<*mut ffi::PyObject>) -> Result<()> {
-    let tasks = asyncio().tasks.as_ptr();
+    let tasks = asyncio()?.tasks.as_ptr();
     // SAFETY: F1; a dict and living objects.
     let status = unsafe {
         match task {
@@ -124,11 +123,12 @@ fn put(owner: *mut ffi::PyObject, task: Option<*mut ffi::PyObject>) -> Result<()
 #[cfg(Py_3_14)]
 #[inline(always)]
 fn swap_to(owner: *mut ffi::PyObject, task: Option<*mut ffi::PyObject>) -> Result {
+    let swap = asyncio()?.swap.as_ptr();
     // SAFETY: F1; living objects, a free place in front.
     unsafe {
         let values = [std::ptr::null_mut(), owner, task.unwrap_or_else(|| ffi::Py_None())];
         Owned::from_new(ffi::PyObject_Vectorcall(
-            asyncio().swap.as_ptr(),
+            swap,
             values.as_ptr().add(1),
             2 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
             std::ptr::null_mut(),
@@ -139,10 +139,11 @@ fn swap_to(owner: *mut ffi::PyObject, task: Option<*mut ffi::PyObject>) -> Resul
 /// The current task of any loop.
 #[cfg(not(Py_3_14))]
 fn of_loop(owner: &Owned) -> Option<Owned> {
+    let tasks = ASYNCIO.get()?.tasks.as_ptr();
     let mut found = std::ptr::null_mut();
     // SAFETY: F1; a dict and a living object; a new reference is written, or null.
     unsafe {
-        if ffi::compat::PyDict_GetItemRef(asyncio().tasks.as_ptr(), owner.as_ptr(), &raw mut found) < 0 {
+        if ffi::compat::PyDict_GetItemRef(tasks, owner.as_ptr(), &raw mut found) < 0 {
             drop(crate::ffi::raise::take());
         }
         Owned::from_new(found).ok().filter(|task| !task.is_none())
@@ -152,7 +153,7 @@ fn of_loop(owner: &Owned) -> Option<Owned> {
 /// The current task of any loop.
 #[cfg(Py_3_14)]
 fn of_loop(owner: &Owned) -> Option<Owned> {
-    match call(&asyncio().current, [owner]) {
+    match call(&ASYNCIO.get()?.current, [owner]) {
         Ok(task) => Some(task).filter(|task| !task.is_none()),
         Err(crate::ffi::Raised) => {
             drop(crate::ffi::raise::take());
@@ -168,7 +169,8 @@ pub fn of_native(owner: &Instance<EventLoop>) -> Option<Owned> {
     {
         let place = owner.shown_place().load(Ordering::Relaxed);
         if owner.shows_task()
-            && let Some(shown) = dict_entry::read(&asyncio().tasks, place, owner.as_ptr())
+            && let Some(asyncio) = ASYNCIO.get()
+            && let Some(shown) = dict_entry::read(&asyncio.tasks, place, owner.as_ptr())
             && !shown.is_none()
         {
             return Some(shown);
@@ -182,12 +184,12 @@ pub fn of_native(owner: &Instance<EventLoop>) -> Option<Owned> {
 /// # Errors
 /// `RuntimeError`: another task is being executed.
 pub fn enter(owner: &Owned, task: &Owned) -> Result<()> {
-    call(&asyncio().enter, [owner, task]).map(drop)
+    call(&asyncio()?.enter, [owner, task]).map(drop)
 }
 
 /// `_leave_task`.
 pub fn leave(owner: &Owned, task: &Owned) -> Result<()> {
-    call(&asyncio().leave, [owner, task]).map(drop)
+    call(&asyncio()?.leave, [owner, task]).map(drop)
 }
 
 /// Puts another task, or none, in the place of the current one; which it was.

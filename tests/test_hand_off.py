@@ -6,7 +6,7 @@ import gc
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -365,17 +365,14 @@ async def test_debug_mode_knows_whose_thread_it_is(loop: Loop) -> None:
     loop.set_debug(False)
 
 
-def test_closing_a_loop_whose_step_still_blocks(audit: Any, loop_name: str) -> None:
-    loop: Any = new_loop()
-    audit.loops.add(loop)
-    release, first, outcome = threading.Event(), threading.Event(), []
+def run_with_a_spare_blocked(loop: Any, blocks_a_spare: Callable[[], None]) -> None:
+    """Runs the loop until one step has blocked it and is over, and another still blocks a spare thread.
 
-    def blocks_a_spare() -> None:
-        try:
-            wait_for(release)
-            outcome.append("ran on")
-        except RuntimeError as error:
-            outcome.append(str(error))
+    Args:
+        loop: a new one.
+        blocks_a_spare: the step that is left blocked.
+    """
+    first = threading.Event()
 
     async def blocks_main() -> None:
         wait_for(first)
@@ -392,6 +389,21 @@ def test_closing_a_loop_whose_step_still_blocks(audit: Any, loop_name: str) -> N
 
     with quick_switches(), Revoker(loop):
         loop.run_until_complete(main())
+
+
+def test_closing_a_loop_whose_step_still_blocks(audit: Any, loop_name: str) -> None:
+    loop: Any = new_loop()
+    audit.loops.add(loop)
+    release, outcome = threading.Event(), []
+
+    def blocks_a_spare() -> None:
+        try:
+            wait_for(release)
+            outcome.append("ran on")
+        except RuntimeError as error:
+            outcome.append(str(error))
+
+    run_with_a_spare_blocked(loop, blocks_a_spare)
     assert loop._blocked_steps() == 1
     loop.close()
     audit.take_log("1 of its steps are still blocked")
@@ -404,27 +416,13 @@ def test_closing_a_loop_whose_step_still_blocks(audit: Any, loop_name: str) -> N
 def test_close_lets_woken_steps_come_to_their_ends(audit: Any, loop_name: str) -> None:
     loop: Any = new_loop()
     audit.loops.add(loop)
-    release, first, outcome = threading.Event(), threading.Event(), []
+    release, outcome = threading.Event(), []
 
     def blocks_a_spare() -> None:
         wait_for(release)
         outcome.append(asyncio.get_running_loop() is loop)
 
-    async def blocks_main() -> None:
-        wait_for(first)
-
-    async def main() -> None:
-        blocked = loop.create_task(blocks_main())
-        while threading.current_thread() is threading.main_thread():
-            await asyncio.sleep(0)
-        loop.call_soon(blocks_a_spare)
-        while loop._blocked_steps() < 2:
-            await asyncio.sleep(0)
-        first.set()
-        await blocked
-
-    with quick_switches(), Revoker(loop):
-        loop.run_until_complete(main())
+    run_with_a_spare_blocked(loop, blocks_a_spare)
     release.set()
     loop.close()
     assert outcome == [True]

@@ -2,6 +2,7 @@
 
 use crate::Cancelled;
 use crate::runtime::Loop;
+use crate::task::Waiting;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -10,6 +11,19 @@ use std::task::Poll;
 #[inline]
 pub(crate) fn take_due() -> bool {
     Loop::with_current(crate::task::Header::take_due).unwrap_or(false)
+}
+
+/// As [`take_due`]; if not, notes what the running task waits for.
+#[inline]
+pub(crate) fn take_due_or_wait_for(what: &'static str) -> bool {
+    let take = |header: &crate::task::Header| {
+        let due = header.take_due();
+        if !due {
+            header.waiting.set(Waiting::For(what));
+        }
+        due
+    };
+    Loop::with_current(take).unwrap_or(false)
 }
 
 /// Whether the running task has to be interrupted, without doing so.

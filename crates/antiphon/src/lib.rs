@@ -113,7 +113,7 @@ pub use group::{ChildError, ChildErrorKind, ChildFailed, GroupClosed, GroupError
 pub use runner::{Runner, run};
 pub use slow_step::SlowStep;
 pub use streams::{
-    Lines, ReadError, Server, StreamReader, StreamWriter, TcpReader, TcpWriter, UnixReader, UnixWriter,
+    Lines, ReadError, Server, StreamReader, StreamWriter, TcpReader, TcpWriter, UnixReader, UnixWriter, copy,
     open_connection, open_unix_connection, start_server, start_unix_server,
 };
 pub use sync::{

@@ -67,8 +67,8 @@ pub(crate) struct Loop {
     pub(crate) id: LoopId,
 }
 
-/// How much a stream reads at once, in bytes.
-const SCRATCH_BYTES: usize = 64 * 1024;
+/// How much is read at once, in bytes: as much as asyncio's transports do. Pages that nothing was read to are not there.
+const SCRATCH_BYTES: usize = 256 * 1024;
 
 /// Tells the loops of a process apart, also those that are gone.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]

@@ -1,5 +1,6 @@
 //! asyncio's streams: readers that know of lines and separators, writers that queue, servers that run a task per connection.
 
+mod copy;
 mod error;
 mod lines;
 mod open;
@@ -8,6 +9,7 @@ mod server;
 mod write_queue;
 mod writer;
 
+pub use copy::copy;
 pub use error::ReadError;
 pub use lines::Lines;
 pub use open::{

@@ -2,7 +2,6 @@
 
 use crate::Cancelled;
 use crate::runtime::{Advice, Direction, Loop, Registration, Ticket};
-use crate::wait_node::set_waiting;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
@@ -72,11 +71,10 @@ impl<T: AsFd> Watched<T> {
                     outcome => return Poll::Ready(outcome),
                 },
                 Advice::Wait => {
-                    if crate::cancel::take_due() {
+                    if crate::cancel::take_due_or_wait_for(what) {
                         return Poll::Ready(Err(Cancelled.into()));
                     }
-                    self.registration.wait(direction, ticket, context)?;
-                    set_waiting(what);
+                    self.registration.wait(direction, ticket, context.waker())?;
                     return Poll::Pending;
                 }
                 Advice::GiveWay => {

@@ -298,6 +298,38 @@ fn sinks_of_others_that_pause_and_buffer_are_flushed_and_closed() {
     });
 }
 
+#[test]
+fn what_is_queued_when_the_main_future_ends_is_lost_unless_that_waits() {
+    /// More than sockets hold.
+    const MUCH: usize = 3 << 20;
+    for waits in [false, true] {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let all = std::thread::scope(|scope| {
+            let reading = on_a_loop(async {
+                let writer = StreamWriter::new(UnixStream::from_std(ours)?);
+                writer.set_limits(0, 0);
+                writer.write(&vec![7; MUCH])?;
+                assert!(writer.queued_len() > 0);
+                let read_all = move || {
+                    let mut all = Vec::new();
+                    theirs.read_to_end(&mut all).map(|_| all)
+                };
+                if waits {
+                    let reading = scope.spawn(read_all);
+                    writer.drain().await?;
+                    assert_eq!(writer.queued_len(), 0);
+                    return Ok(reading);
+                }
+                // Nobody reads before the loop has ended.
+                Ok(scope.spawn(read_all))
+            });
+            reading.join().unwrap().unwrap()
+        });
+        assert!(all.iter().all(|byte| *byte == 7));
+        assert_eq!(all.len() == MUCH, waits, "{} bytes arrived", all.len());
+    }
+}
+
 /// Echoes lines until the end.
 async fn echo_lines(mut reader: antiphon::TcpReader, writer: antiphon::TcpWriter) -> Result<(), ReadError> {
     loop {

@@ -9,16 +9,20 @@
 //! Invariant A3: a call is left untried only where the driver is asked for that direction. The driver is level-triggered, so
 //! an event comes if the call would have succeeded.
 
+mod waiters;
+
+pub(crate) use waiters::Ticket;
+
 use super::table::Table;
 use super::{Key, Loop};
-use crate::wait_node::Who;
 use crate::{NoLoop, WrongLoop};
 use antiphon_engine::{Driver, Event, Interest, Token};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::task::Context;
+use std::task::Waker;
+use waiters::Waiters;
 
 /// So many calls in a row succeed at once before the task gives way to the others.
 const STREAK: u8 = 64;
@@ -30,15 +34,6 @@ pub(crate) enum Direction {
     Read,
     /// Room to write, a connection made.
     Write,
-}
-
-/// Names one who waits for a descriptor.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub(crate) struct Ticket(u32);
-
-impl Ticket {
-    /// Whoever polls by a trait, of whom there is one: a later one takes his place.
-    pub(crate) const TRAIT: Self = Self(0);
 }
 
 /// The descriptors that somebody waited for, and how many wait now.
@@ -77,72 +72,12 @@ struct Side {
     promising: Cell<bool>,
     /// Calls that succeeded since somebody waited.
     streak: Cell<u8>,
-    waiters: RefCell<Vec<(Ticket, Who)>>,
-    next_ticket: Cell<u32>,
-}
-
-impl Default for Side {
-    fn default() -> Self {
-        Self {
-            promising: Cell::new(true),
-            streak: Cell::new(0),
-            waiters: RefCell::default(),
-            next_ticket: Cell::new(1),
-        }
-    }
+    waiters: Waiters,
 }
 
 impl Side {
-    fn new_ticket(&self) -> Ticket {
-        let number = self.next_ticket.get();
-        self.next_ticket.set(number.checked_add(1).unwrap_or(1));
-        Ticket(number)
-    }
-
-    /// Lets the one with this ticket wait; whether nobody with it did before.
-    fn enter(&self, ticket: Ticket, context: &Context<'_>) -> bool {
-        let waker = context.waker();
-        let known = self.waiters.borrow().iter().position(|(known, _)| *known == ticket);
-        let Some(place) = known else {
-            let who = Who::of(waker);
-            self.waiters.borrow_mut().push((ticket, who));
-            return true;
-        };
-        let same = self.waiters.borrow()[place].1.is_woken_by(waker);
-        if !same {
-            let who = Who::of(waker);
-            let former = std::mem::replace(&mut self.waiters.borrow_mut()[place].1, who);
-            drop(former);
-        }
-        false
-    }
-
-    /// The one with this ticket waits no more; whether he did.
-    fn leave(&self, ticket: Ticket) -> bool {
-        let mut waiters = self.waiters.borrow_mut();
-        let Some(place) = waiters.iter().position(|(known, _)| *known == ticket) else { return false };
-        let left = waiters.remove(place);
-        drop(waiters);
-        drop(left);
-        true
-    }
-
-    /// Wakes everybody; how many that were.
-    fn wake(&self) -> usize {
-        let mut waiters = self.waiters.borrow_mut();
-        if waiters.len() <= 1 {
-            let only = waiters.pop();
-            drop(waiters);
-            return only.map_or(0, |(_, who)| {
-                who.wake();
-                1
-            });
-        }
-        let all = std::mem::take(&mut *waiters);
-        drop(waiters);
-        let count = all.len();
-        all.into_iter().for_each(|(_, who)| who.wake());
-        count
+    const fn new() -> Self {
+        Self { promising: Cell::new(true), streak: Cell::new(0), waiters: Waiters::new() }
     }
 }
 
@@ -164,13 +99,13 @@ impl Loop {
         let mut interest = told;
         if event.readable {
             readiness.read.promising.set(true);
-            let woken = readiness.read.wake();
+            let woken = readiness.read.waiters.wake();
             self.io.count(0, woken);
             interest.readable &= woken > 0;
         }
         if event.writable {
             readiness.write.promising.set(true);
-            let woken = readiness.write.wake();
+            let woken = readiness.write.waiters.wake();
             self.io.count(0, woken);
             interest.writable &= woken > 0;
         }
@@ -205,8 +140,8 @@ impl Loop {
         let _ = self.core.borrow_mut().driver.close();
         entries.iter().for_each(|readiness| {
             readiness.interest.set(None);
-            readiness.read.waiters.take();
-            readiness.write.waiters.take();
+            readiness.read.waiters.clear();
+            readiness.write.waiters.clear();
         });
     }
 }
@@ -233,7 +168,7 @@ impl Registration {
     /// A place for `fd` in the running loop.
     pub(crate) fn new(fd: RawFd) -> Result<Self, NoLoop> {
         let own = Loop::running()?;
-        let (interest, read, write) = (Cell::new(None), Side::default(), Side::default());
+        let (interest, read, write) = (Cell::new(None), Side::new(), Side::new());
         Ok(Self { own, key: Cell::new(None), readiness: Rc::new(Readiness { fd, interest, read, write }) })
     }
 
@@ -268,7 +203,7 @@ impl Registration {
         &self,
         direction: Direction,
         ticket: &mut Option<Ticket>,
-        context: &Context<'_>,
+        waker: &Waker,
     ) -> io::Result<()> {
         let side = self.readiness.side(direction);
         side.streak.set(0);
@@ -280,8 +215,8 @@ impl Registration {
         if !is_asked {
             self.ask_driver(direction, asked)?;
         }
-        let ticket = *ticket.get_or_insert_with(|| side.new_ticket());
-        if side.enter(ticket, context) {
+        let ticket = *ticket.get_or_insert_with(|| side.waiters.new_ticket());
+        if side.waiters.enter(ticket, waker) {
             self.own.io.count(1, 0);
         }
         Ok(())
@@ -297,15 +232,16 @@ impl Registration {
     }
 
     /// The one with this ticket waits no more.
+    #[inline]
     pub(crate) fn leave(&self, direction: Direction, ticket: Ticket) {
-        if self.readiness.side(direction).leave(ticket) {
+        if self.readiness.side(direction).waiters.leave(ticket) {
             self.own.io.count(0, 1);
         }
     }
 
     /// Wakes everybody who waits.
     pub(crate) fn wake(&self, direction: Direction) {
-        let woken = self.readiness.side(direction).wake();
+        let woken = self.readiness.side(direction).waiters.wake();
         self.own.io.count(0, woken);
     }
 
@@ -323,10 +259,10 @@ impl Drop for Registration {
         let Some(key) = self.key.get() else { return };
         let _ = self.own.tell_driver(&self.readiness, key, Interest::default());
         let entry = self.own.io.entries.borrow_mut().remove(key);
-        let waiters = [self.readiness.read.waiters.take(), self.readiness.write.waiters.take()];
+        let forgotten = self.readiness.read.waiters.clear() + self.readiness.write.waiters.clear();
         if entry.is_some() {
-            self.own.io.count(0, waiters[0].len() + waiters[1].len());
+            self.own.io.count(0, forgotten);
         }
-        drop((entry, waiters));
+        drop(entry);
     }
 }

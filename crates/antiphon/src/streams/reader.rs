@@ -14,6 +14,9 @@ use std::task::{Context, Poll, ready};
 /// `asyncio`'s, in bytes.
 const DEFAULT_LIMIT: usize = 64 * 1024;
 
+/// How much is asked of the source at once, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+
 /// Reads from `R` what programs want to see whole: `asyncio.StreamReader`.
 ///
 /// ```
@@ -188,7 +191,7 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
     pub(super) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (source, buffer) = (&mut self.source, &mut self.buffer);
         Loop::with_scratch(|scratch| {
-            let len = ready!(Pin::new(source).poll_read(context, scratch))?;
+            let len = ready!(Pin::new(source).poll_read(context, &mut scratch[..READ_BYTES]))?;
             match &scratch[..len] {
                 [] => buffer.set_ended(true),
                 bytes if buffer.append(bytes) => {}
@@ -202,7 +205,7 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
     fn poll_read_at_once(&mut self, context: &mut Context<'_>, most: usize) -> Poll<io::Result<Vec<u8>>> {
         let (source, buffer) = (&mut self.source, &mut self.buffer);
         Loop::with_scratch(|scratch| {
-            let room = most.min(scratch.len());
+            let room = most.min(READ_BYTES);
             let len = ready!(Pin::new(source).poll_read(context, &mut scratch[..room]))?;
             if len == 0 {
                 buffer.set_ended(true);

@@ -38,6 +38,10 @@ const HIGH_WATER: usize = 64 * 1024;
 /// ```
 ///
 /// Dropping it sends what is queued, and closes nothing: the peer is told when its connection is dropped.
+///
+/// Queued bytes leave only while the loop runs. What is queued when the main future ends is lost, as asyncio loses what a transport
+/// has when `asyncio.run` ends: [`close`](Self::close) and [`wait_closed`](Self::wait_closed) before, or
+/// [`drain`](Self::drain) with [limits](Self::set_limits) of zero.
 pub struct StreamWriter<W: AsyncWrite + Unpin + 'static> {
     inner: Rc<Inner<W>>,
 }

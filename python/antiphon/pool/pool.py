@@ -45,6 +45,8 @@ Ts = TypeVarTuple("Ts")
 #: A coroutine function, or a plain one (which blocks its worker while it runs).
 Function = Callable[..., Coroutine[Any, Any, T] | Awaitable[T] | T]
 
+#: Seconds in which the end of a killed worker is seen: it ends at once, but on a busy machine it has to be its turn.
+_END_OF_KILLED_S = 15.0
 #: Workers that end before they were sent a call: after so many in a row there is no use in more.
 _VAIN_STARTS = 3
 
@@ -435,8 +437,8 @@ class Pool:
         finally:
             for link in list(scheduler.links):
                 link.kill()
-            # Killed processes end at once; their end has to be seen, or they would stay as zombies.
-            await asyncio.wait(keepers, timeout=self._grace)
+            # Their end has to be seen, or they would stay as zombies.
+            await asyncio.wait(keepers, timeout=max(self._grace, _END_OF_KILLED_S))
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)

@@ -162,11 +162,12 @@ class ProcessLink(PickledLink):
         process = self._process
         if process is None or process.get_returncode() is not None:
             return
+        pid = process.get_pid()
         with contextlib.suppress(ProcessLookupError):
             if isinstance(process, BaseSubprocessTransport):
                 # Until 3.12.8 and 3.13.1 asyncio's kill() asks for the status first, and takes it away from its own
                 # watcher, which then tells of status 255 (gh-127049).
-                os.kill(process.get_pid(), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
             else:
                 process.kill()
 

@@ -17,8 +17,10 @@ use antiphon_engine::{
     Clock, Driver, Epoll, Event, Instant, Interest, Monotonic, Notify, Simulated, Token, Virtual,
 };
 
-/// Real time that other threads have to notify a simulated loop before its clock moves.
-const PATIENCE: Duration = Duration::from_millis(5);
+/// Real time that other threads have to notify a simulated loop before its clock moves, at least and at most.
+const PATIENCE: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
+/// Their share of the time by which it moves. Who gives threads minutes expects them to be done before.
+const PATIENCE_SHARE: u32 = 100;
 
 static REFUSED_DESCRIPTORS: AtomicU64 = AtomicU64::new(0);
 
@@ -69,7 +71,7 @@ pub fn open() -> io::Result<(LoopDriver, LoopClock)> {
     }
     let clock = Arc::new(Virtual::new());
     let mut driver = Simulated::new(Arc::clone(&clock));
-    driver.set_patience(PATIENCE);
+    driver.set_patience(PATIENCE[0]);
     Ok((LoopDriver::Simulated { driver, refused: false }, LoopClock::Virtual(clock)))
 }
 
@@ -120,7 +122,12 @@ impl Driver for LoopDriver {
             Self::Simulated { refused: true, .. } if timeout != Some(Duration::ZERO) => {
                 Err(io::Error::from_raw_os_error(libc::EPERM))
             }
-            Self::Simulated { driver, .. } => driver.wait(timeout, out),
+            Self::Simulated { driver, .. } => {
+                let [least, most] = PATIENCE;
+                let share = timeout.unwrap_or_default() / PATIENCE_SHARE;
+                driver.set_patience(share.clamp(least, most));
+                driver.wait(timeout, out)
+            }
         }
     }
 

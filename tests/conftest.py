@@ -19,10 +19,13 @@ from support.datagrams import Endpoints
 from support.groups import functions
 from support.loops import LOOP_NAMES, loop_class_named, loop_factory_named
 from support.net import Link, connect_recorder, stream_pair, tcp_pair
+from support.processes import child_numbers, end_children
 from support.streams import KINDS, Connections
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 CALL_FAILED = pytest.StashKey[bool]()
+FAILED = pytest.StashKey[bool]()
+CHILDREN = pytest.StashKey[set[int]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -115,6 +118,11 @@ def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    if report.when == "teardown" and FAILED in item.stash:
+        # What a test has left would fail all later ones that ask for children.
+        end_children(but=item.stash[CHILDREN])
     if report.when == "call":
         item.stash[CALL_FAILED] = report.failed or switches.asked_for_descriptor(item)
     if switches.asked_for_descriptor(item):
@@ -123,6 +131,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[CHILDREN] = child_numbers()
     switches.note_begin(item)
 
 

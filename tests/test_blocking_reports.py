@@ -409,7 +409,8 @@ def test_ignoring_loop_has_nothing_of_it():
     loop = antiphon.new_event_loop(on_block="ignore")
 
     async def main():
-        assert native_thread_count() == threads
+        # One of before may have been about to end.
+        assert native_thread_count() <= threads
         assert gc.callbacks == callbacks
         assert watchdog._watch.watchdog is None
         if sys.version_info >= (3, 12):

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from support.net import listening_socket
+from support.net import free_port, listening_socket
 from support.processes import is_zombie_or_gone
 from support.switches import refuse_process
 
@@ -146,6 +146,13 @@ class Program:
         with self._news:
             assert self._news.wait_for(lambda: len(found()) >= count, 15), self.log
         return found()
+
+    def told(self, key: str) -> str:
+        """Waits for the next line of the program's output, which is a key and a value; gives the value."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith(key + " "), (line, self.log)
+        return line.split()[1]
 
     def get(self, path: str = "/") -> str:
         """Makes a request on a connection of its own; gives the answer."""
@@ -327,18 +334,16 @@ def test_unchanged_program_runs_on_several_cores(tmp_path: Any, port: str) -> No
     path = tmp_path / "program.py"
     path.write_text(PLAIN)
     if port == "free":
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = str(probe.getsockname()[1])
+        port = str(free_port())
     words = [sys.executable, "-m", "antiphon", "--workers", "2", str(path), port]
     program = Program(words, 0)
-    assert program.process.stdout is not None
-    ports = {int(program.process.stdout.readline().split()[1]) for _ in range(2)}
+    ports = {int(program.told("port")) for _ in range(2)}
     assert len(ports) == 1
     program.port = ports.pop()
     before = program.pids()
     program.process.send_signal(signal.SIGHUP)
     for _ in range(2):  # of the new workers
-        assert int(program.process.stdout.readline().split()[1]) == program.port
+        assert int(program.told("port")) == program.port
     while before & program.pids():
         pass
     assert program.end() == 0

@@ -9,6 +9,7 @@ from support.net import (
     HAS_IPV6,
     Echo,
     Recorder,
+    free_port,
     io_barrier,
     listening_socket,
     others_done,
@@ -90,8 +91,7 @@ async def test_port_zero_takes_a_free_port(loop):
 
 
 async def test_port_may_be_a_string(loop):
-    with listening_socket() as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     server = await loop.create_server(Echo, "127.0.0.1", str(port))
     assert addresses(server) == [("127.0.0.1", port)]
     await close(server)
@@ -116,8 +116,7 @@ async def test_no_host_listens_on_every_interface(loop, host):
 
 @needs_ipv6
 async def test_no_host_listens_on_both_families_beside_each_other(loop):
-    with listening_socket() as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     server = await loop.create_server(Echo, None, port)
     assert {sock.family for sock in server.sockets} == {socket.AF_INET, socket.AF_INET6}
     six = next(sock for sock in server.sockets if sock.family == socket.AF_INET6)

@@ -1,6 +1,5 @@
 """What the process has: descriptors, threads, children, and objects by their types."""
 
-import contextlib
 import gc
 import os
 import re
@@ -24,7 +23,7 @@ _COUNTED = (
     "subprocess",
 )
 #: How long threads and children that were told to end may take.
-_SETTLE_SECONDS = 3.0
+_SETTLE_SECONDS = 20.0
 
 Census = Counter[str]
 
@@ -63,19 +62,6 @@ def settled_differences(before: Census) -> list[str]:
         if not found or time.monotonic() > deadline:
             return found
         time.sleep(0.05)
-
-
-def child_numbers() -> set[int]:
-    """Gives the numbers of the children of this process (proc(5), /proc/pid/task/tid/children)."""
-    numbers: set[int] = set()
-    for thread in os.listdir("/proc/self/task"):
-        # A thread may end between the list and the look; its children are another's then.
-        with (
-            contextlib.suppress(FileNotFoundError, ProcessLookupError),
-            open(f"/proc/self/task/{thread}/children") as file,
-        ):
-            numbers.update(map(int, file.read().split()))
-    return numbers
 
 
 def rss_kib() -> int:

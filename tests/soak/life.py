@@ -13,13 +13,13 @@ from functools import partial
 from typing import Any
 
 from soak.book import Book
-from soak.census import child_numbers
 from soak.children import child
 from soak.ends import BufferedServing, PlainServing
 from soak.exchange import KINDS, STYLES, Exchange, Plan
 from soak.faults import strangers, usurper
 from soak.scenes import connection, datagrams, pipe, readers, signals, threads, timers
 from soak.talks import serving
+from support.processes import child_numbers
 from support.tls import client_context, server_context
 
 Scene = Callable[["Life", random.Random, int], Awaitable[None]]

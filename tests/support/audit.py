@@ -43,8 +43,14 @@ def open_descriptors() -> dict[int, str]:
 
 
 def native_thread_count() -> int:
-    """Counts the threads of the process, those unknown to Python included."""
-    return len(os.listdir("/proc/self/task"))
+    """Counts the threads of the process, those unknown to Python included.
+
+    The kernel's own count: a list of /proc/self/task ends early where the thread that it stands at ends meanwhile.
+
+    Source: proc(5), /proc/pid/status; fs/proc/base.c (`next_tid`).
+    """
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Threads:"))
 
 
 class LogTap(logging.Handler):

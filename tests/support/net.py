@@ -5,6 +5,7 @@ delivered": a byte through a fresh socket pair can only arrive in a look at the 
 """
 
 import asyncio
+import contextlib
 import random
 import socket
 from collections.abc import Callable
@@ -45,6 +46,20 @@ def listening_socket(host: str = "127.0.0.1", backlog: int = 16) -> socket.socke
     sock.listen(backlog)
     sock.setblocking(False)
     return sock
+
+
+def free_port() -> int:
+    """Gives a TCP port that nobody has on any interface.
+
+    It is none that the kernel gives to whoever asks for any, so nobody is given it before the caller takes it.
+
+    Source: ip(7), ip_local_port_range.
+    """
+    while True:
+        port = random.randrange(15000, 32000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("0.0.0.0", port))
+            return port
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:

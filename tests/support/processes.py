@@ -1,7 +1,9 @@
 """Child processes under transports: a recording protocol, and what a test asks the system about them."""
 
 import asyncio
+import contextlib
 import os
+import signal
 from typing import Any
 
 from support.net import Recording
@@ -58,6 +60,31 @@ def has_children() -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def child_numbers() -> set[int]:
+    """Gives the numbers of the children of this process (proc(5), /proc/pid/task/tid/children)."""
+    numbers: set[int] = set()
+    for thread in os.listdir("/proc/self/task"):
+        # A thread may end between the list and the look; its children are another's then.
+        with (
+            contextlib.suppress(FileNotFoundError, ProcessLookupError),
+            open(f"/proc/self/task/{thread}/children") as file,
+        ):
+            numbers.update(map(int, file.read().split()))
+    return numbers
+
+
+def end_children(but: set[int]) -> None:
+    """Kills and reaps the children of this process, whoever wanted to do so.
+
+    Args:
+        but: those that stay.
+    """
+    for pid in child_numbers() - but:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def is_zombie_or_gone(pid: int) -> bool:

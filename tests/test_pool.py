@@ -239,12 +239,18 @@ async def test_map_ends_at_the_first_error_and_cancels_the_rest(loop: Any, kind:
         assert pool.stats().unfinished == 0 or await pool.run(calls.same, True)
 
 
-async def test_as_completed_gives_calls_as_they_are_done(loop: Any, kind: str) -> None:
+async def test_as_completed_gives_calls_as_they_are_done(
+    loop: Any, kind: str, tmp_path: Any
+) -> None:
+    paths = {name: str(tmp_path / name) for name in "abc"}
     async with Pool(1, kind) as pool:
-        order = []
-        async for call in pool.as_completed(calls.sleep_and_give, [0.2, 0, 0.1], "abc"):
-            order.append((await call, call.arguments))
-        assert order == [("b", (0, "b")), ("c", (0.1, "c")), ("a", (0.2, "a"))]
+        done = pool.as_completed(calls.give_when_there, paths.values(), paths).__aiter__()
+        for name in "bca":
+            calls.note(paths[name], "now")
+            call = await anext(done)
+            assert (await call, call.arguments) == (name, (paths[name], name))
+        with pytest.raises(StopAsyncIteration):
+            await anext(done)
         failed = [call.exception() async for call in pool.as_completed(calls.fail, [1])]
         assert isinstance(failed[0], ValueError)
 

@@ -34,7 +34,7 @@ def nothing_is_left() -> Iterator[None]:
     assert not has_children()
     left = set(os.listdir("/dev/shm")) - before
     # Other programs may have something there for a moment; what is left behind stays.
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 15
     while left and time.monotonic() < deadline:
         time.sleep(0.01)
         left &= set(os.listdir("/dev/shm"))

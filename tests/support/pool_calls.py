@@ -206,6 +206,13 @@ async def sleep_and_give(seconds: float, value: Any) -> Any:
     return value
 
 
+async def give_when_there(path: str, value: Any) -> Any:
+    """Gives the value as soon as there is such a file."""
+    while not os.path.exists(path):
+        await asyncio.sleep(0.001)
+    return value
+
+
 def never_ready() -> None:
     threading.Event().wait()
 

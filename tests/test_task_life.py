@@ -213,3 +213,36 @@ def test_pending_task_that_overrides_its_finalizer_leaves_the_list_of_tasks(loop
     monkeypatch.setenv("PYTHONMALLOC", "debug")  # freed memory is overwritten at once
     with Child(loop_name, LEAVING) as child:
         assert child.report() == {"done": True}
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_coroutines_of_a_task_that_dies_with_its_loop_are_closed_in_any_order(loop, audit, depth):
+    """The innermost may be closed first: what it drops must not be the task, which would close it once more."""
+
+    async def inside(future, depth):
+        if depth > 0:
+            await inside(future, depth - 1)
+        else:
+            await asyncio.wait([future])
+
+    async def outside(gate, future):
+        await gate
+        await inside(future, depth)
+
+    gate, future = loop.create_future(), loop.create_future()
+    task = loop.create_task(outside(gate, future))
+    run_ready(loop)
+    # The collector finalizes what has survived a young collection after what has not.
+    gc.disable()
+    try:
+        gc.collect(0)
+        gate.set_result(None)
+        run_ready(loop)
+        run_ready(loop)
+        task.cancel()  # its turn never comes
+        loop.close()
+        del task, gate, future
+        gc.collect()
+    finally:
+        gc.enable()
+    audit.take_log("^Task was destroyed but it is pending!")

@@ -81,6 +81,9 @@ impl<O: Operation> Instance<Coroutine<O>> {
     #[inline]
     pub fn step(&self, resume: Resume<'_>) -> Result<Step> {
         let (phase, mut operation) = self.operation.take().map_err(refuse)?;
+        if matches!(resume, Resume::Close) {
+            operation.note_ending();
+        }
         if phase == Phase::Created {
             match resume {
                 Resume::Send(None) => {}
@@ -155,16 +158,21 @@ impl<O: Operation> Instance<Coroutine<O>> {
         match self.operation.phase() {
             Phase::Created | Phase::Finished => Ok(self.owned()),
             Phase::Withheld => Err(not_called()),
-            Phase::Running | Phase::Suspended => Err(runtime_error("coroutine is being awaited already")),
+            Phase::Running | Phase::Ending | Phase::Suspended => {
+                Err(runtime_error("coroutine is being awaited already"))
+            }
         }
     }
 
     /// `close()`: cleans up and ends, wherever it is.
     ///
+    /// One that is being closed is left to that. The collector closes coroutines in any order: what the clean-up of one
+    /// drops may be the last reference to the task that awaits it, which then closes its coroutines from the outermost on.
+    ///
     /// # Errors
     /// What the clean-up raises; `ValueError` during a step; `RuntimeError` if the operation goes on.
     pub fn close(&self) -> Result<()> {
-        if self.is_finished() {
+        if matches!(self.operation.phase(), Phase::Finished | Phase::Ending) {
             return Ok(());
         }
         match self.step(Resume::Close) {
@@ -191,7 +199,7 @@ impl<O: Operation> Instance<Coroutine<O>> {
 
     /// Whether a step is on.
     pub fn is_running(&self) -> bool {
-        self.operation.phase() == Phase::Running
+        matches!(self.operation.phase(), Phase::Running | Phase::Ending)
     }
 
     /// Whether nobody has awaited it yet.

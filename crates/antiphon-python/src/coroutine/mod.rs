@@ -10,7 +10,7 @@
 //!    │                     │   ▲
 //!    │                yields   resumed
 //!    │                     ▼   │
-//!    └─close, throw─▶   Suspended      (closing it resumes the operation with Close, which ends it)
+//!    └─close, throw─▶   Suspended ──close──▶ Ending ──▶ Finished      (the operation is resumed with Close)
 //! ```
 //!
 //! **Invariant N1**: while a step is on, the operation belongs to that step alone ([`crate::ffi::step_cell`]). So nothing

@@ -35,7 +35,7 @@ use crate::names::{import, names};
 use crate::seat::Seat;
 use crate::task::registry::Tasks;
 use crate::watch::Watch;
-use crate::work::Work;
+use crate::work::{Kind, Work};
 use crate::{getter, method, method_noargs, method_one, setter};
 
 /// The wake-ups and queues that only the seat's holder touches (S1).
@@ -361,8 +361,10 @@ fn close_native(this: &Instance<EventLoop>) -> Result {
     // References go only now, outside of the core: dropping them may run Python code.
     if let Some((work, watched, buffers, resting)) = dropped {
         for entry in &work {
-            if entry.kind() == crate::work::Kind::Handle {
-                crate::handle::of_work(entry).abandon();
+            match entry.kind() {
+                Kind::Handle => crate::handle::of_work(entry).abandon(),
+                Kind::Step if cfg!(Py_3_14) => crate::task::of_work(entry).stay_with_waiter(),
+                _ => {}
             }
         }
         drop((work, watched, buffers, resting));

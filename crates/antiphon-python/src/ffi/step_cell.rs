@@ -24,10 +24,12 @@ pub enum Phase {
     Finished = 3,
     /// It is there, and nobody may have it yet.
     Withheld = 4,
+    /// Somebody has it, for the last time.
+    Ending = 5,
 }
 
-/// The cell. Its phase says who may touch the value: in [`Phase::Running`] the one holder of a [`Lent`], in
-/// [`Phase::Finished`] and [`Phase::Withheld`] nobody, else who takes it.
+/// The cell. Its phase says who may touch the value: in [`Phase::Running`] and [`Phase::Ending`] the one holder
+/// of a [`Lent`], in [`Phase::Finished`] and [`Phase::Withheld`] nobody, else who takes it.
 pub struct StepCell<T> {
     phase: AtomicU8,
     value: UnsafeCell<MaybeUninit<T>>,
@@ -64,7 +66,8 @@ impl<T> StepCell<T> {
             1 => Phase::Running,
             2 => Phase::Suspended,
             3 => Phase::Finished,
-            _ => Phase::Withheld,
+            4 => Phase::Withheld,
+            _ => Phase::Ending,
         }
     }
 
@@ -95,7 +98,7 @@ impl<T> StepCell<T> {
                 // SAFETY: the value is there, and nobody has it.
                 Some(f(unsafe { (*self.value.get()).assume_init_ref() }))
             }
-            Phase::Running | Phase::Finished => None,
+            Phase::Running | Phase::Ending | Phase::Finished => None,
         }
     }
 }
@@ -115,6 +118,12 @@ pub struct Lent<'a, T> {
 }
 
 impl<T> Lent<'_, T> {
+    /// Says that the value will not be given back; the phase is [`Phase::Ending`] from here on.
+    #[inline(always)]
+    pub fn note_ending(&self) {
+        self.cell.phase.store(Phase::Ending as u8, Ordering::Relaxed);
+    }
+
     /// Gives the value back.
     #[inline(always)]
     pub fn give_back(self, phase: Phase) {

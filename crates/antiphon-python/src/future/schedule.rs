@@ -252,6 +252,18 @@ impl FutureRef {
         self.this().add(Callback::observer(observer))
     }
 
+    /// Keeps a task that has heard of the end, and whose turn will never come.
+    pub fn keep(&self, task: &TaskObject) {
+        let mut kept = Some(Callback::task(task.owned()));
+        self.this().inner.with(|inner| {
+            if inner.state.is_done()
+                && let Some(task) = kept.take()
+            {
+                inner.callbacks.push(task);
+            }
+        });
+    }
+
     /// Takes [`Self::watch`] back; how often it had been called for this observer.
     pub fn unwatch(&self, observer: &Owned) -> usize {
         let mut removed = 0;

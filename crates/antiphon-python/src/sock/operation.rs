@@ -330,10 +330,13 @@ impl Instance<SocketOperation> {
         match self.phase.replace(Phase::Running) {
             Phase::Running => return Err(already_executing()),
             Phase::Finished => return Err(self.already_awaited()),
-            Phase::Waiting(mut waiting) => self.leave(&mut waiting),
-            Phase::Created(_) => {}
+            Phase::Waiting(mut waiting) => {
+                self.leave(&mut waiting);
+                // What it waited with goes when it has ended: that may be the last that keeps who awaits it.
+                self.enter(Phase::Finished);
+            }
+            Phase::Created(_) => self.enter(Phase::Finished),
         }
-        self.enter(Phase::Finished);
         Ok(())
     }
 

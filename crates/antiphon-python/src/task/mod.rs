@@ -57,8 +57,9 @@ use pyo3::ffi;
 use crate::event_loop::EventLoop;
 use crate::ffi::derived::{Base, TypeCell, payload_offset, with_plain_layout};
 use crate::ffi::{Derived, DerivedPayload, GilCell, HeapType, Instance, Owned, Result, This};
-use crate::future::{FutureData, FutureObject, future_type};
+use crate::future::{FutureData, FutureObject, FutureRef, future_type};
 use crate::names::names;
+use crate::work::{Kind, Work};
 
 /// A task's name: most are never asked for, so the default ones are numbers until they are.
 #[derive(Default)]
@@ -124,6 +125,13 @@ pub fn cast(object: &Owned) -> Option<&TaskObject> {
     }
 }
 
+/// The task behind a work item of kind `Step`.
+pub fn of_work(work: &Work) -> &TaskObject {
+    debug_assert!(work.kind() == Kind::Step);
+    // SAFETY: such entries are made from tasks only.
+    unsafe { TaskObject::from_ptr(work.as_ptr()) }
+}
+
 /// The task whose step the loop runs now.
 pub fn current(owner: &Instance<EventLoop>) -> Option<Owned> {
     current::of_native(owner)
@@ -140,6 +148,16 @@ impl TaskObject {
     /// Nobody is to be told if it is dropped before it is done.
     pub fn ignore_loss(&self) {
         self.inner.with(|inner| inner.reports_its_loss = false);
+    }
+
+    /// Its loop was closed before its turn came: from 3.14 on what it waited for keeps it, as asyncio's call graph does
+    /// there, until the collector finds both. Else the last reference to it may be inside of what it awaits, and its
+    /// coroutine would be closed while that is being closed.
+    pub fn stay_with_waiter(&self) {
+        let waiter = self.inner.with(|inner| inner.waiter.clone());
+        if let Some(future) = waiter.as_ref().and_then(FutureRef::cast) {
+            future.keep(self);
+        }
     }
 
     /// The context that it runs in.

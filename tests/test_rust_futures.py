@@ -8,6 +8,7 @@ import collections.abc
 import contextvars
 import gc
 import inspect
+import socket
 import types
 import warnings
 import weakref
@@ -323,6 +324,118 @@ async def test_closed_in_the_middle_it_drops_what_it_holds(loop):
     coroutine.close()
     assert closed == [True]
     with pytest.raises(RuntimeError, match="cannot reuse"):
+        coroutine.send(None)
+
+
+def far_end(made):
+    """Our end of a Rust future's connection, and the future."""
+    descriptor, coroutine = made
+    end = socket.socket(fileno=descriptor)
+    end.setblocking(False)
+    return end, coroutine
+
+
+async def receive(loop, end, count):
+    received = b""
+    while len(received) < count:
+        piece = await loop.sock_recv(end, 1 << 20)
+        assert piece, "the connection has ended"
+        received += piece
+    return received
+
+
+async def test_socket_inside_waits_on_the_running_loop(loop):
+    end, coroutine = far_end(rust.shout())
+    with end:
+        task = asyncio.create_task(coroutine)
+        for word in (b"never", b"louder"):
+            await settled(task)
+            await loop.sock_sendall(end, word)
+            assert await receive(loop, end, len(word)) == word.upper()
+        end.shutdown(socket.SHUT_WR)
+        assert await task == 11
+        assert await loop.sock_recv(end, 1) == b"", "the other end is closed"
+
+
+async def test_socket_inside_waits_for_room_as_well(loop):
+    end, coroutine = far_end(rust.shout())
+    with end:
+        task = asyncio.create_task(coroutine)
+        said = bytes(range(97, 123)) * 60_000  # more than both directions hold
+        sending = asyncio.create_task(loop.sock_sendall(end, said))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not sending.done(), "nobody has read yet"
+        assert await receive(loop, end, len(said)) == said.upper()
+        await sending
+        end.shutdown(socket.SHUT_WR)
+        assert await task == len(said)
+
+
+async def test_many_sockets_inside_at_once(loop):
+    made = [far_end(rust.shout()) for _ in range(50)]
+    tasks = [asyncio.create_task(coroutine) for _, coroutine in made]
+    for number, (end, _) in enumerate(made):
+        end.send(b"no %d" % number)
+    for number, (end, _) in enumerate(made):
+        heard = b"NO %d" % number
+        assert await receive(loop, end, len(heard)) == heard
+        end.close()
+    assert sum(await asyncio.gather(*tasks)) == sum(len(f"no {number}") for number in range(50))
+
+
+async def test_cancelled_wait_for_a_socket_leaves_nothing_behind(loop):
+    end, coroutine = far_end(rust.shout())
+    with end:
+        task = asyncio.create_task(coroutine)
+        await settled(task)
+        task.cancel("enough")
+        await refuse(task, asyncio.CancelledError)
+        del coroutine, task
+        gc.collect()
+        assert await loop.sock_recv(end, 1) == b"", "the other end is closed"
+    # Its number is free: the next one that has it is told of its own events alone.
+    await test_socket_inside_waits_on_the_running_loop(loop)
+
+
+async def test_closed_coroutine_that_waits_for_a_socket_is_not_called_again(loop):
+    end, coroutine = far_end(rust.shout())
+    with end:
+        future = coroutine.send(None)
+        assert asyncio.isfuture(future)
+        coroutine.close()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not future.done()
+        assert await loop.sock_recv(end, 1) == b""
+
+
+async def test_second_one_who_waits_for_a_direction_is_told(loop):
+    end, coroutine = far_end(rust.read_twice())
+    with end:
+        task = asyncio.create_task(coroutine)
+        await settled(task)
+        end.send(b"x")
+        told = "RuntimeError: another future waits for this direction of the descriptor already"
+        assert await task == told
+
+
+def test_loop_may_be_closed_while_a_socket_inside_waits(loop_factory):
+    loop = loop_factory()
+    end, coroutine = far_end(rust.shout())
+    with end:
+        task = loop.create_task(coroutine)
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(asyncio.sleep(0))
+        task._log_destroy_pending = False
+        loop.close()
+        coroutine.close()
+        assert end.recv(1) == b"", "the other end is closed"
+
+
+def test_socket_outside_of_a_loop_is_an_error():
+    end, coroutine = far_end(rust.shout())
+    with end, pytest.raises(RuntimeError, match="no running event loop"):
         coroutine.send(None)
 
 

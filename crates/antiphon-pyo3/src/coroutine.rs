@@ -57,7 +57,7 @@ where
     event_loop.call_method1(intern!(py, "create_task"), (coroutine(py, name, future)?,))
 }
 
-fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "get_running_loop"))
 }
 

@@ -23,6 +23,10 @@
 //! the loop: `set_result` from the loop's thread, `call_soon_threadsafe` from others. It works on antiphon's loop and on any other
 //! of asyncio's kind.
 //!
+//! # Timers and descriptors
+//! [`sleep`] waits on the loop's clock, and an [`AsyncFd`] for what the loop's own poller tells of a socket or a pipe: there is no second
+//! reactor, and no other thread.
+//!
 //! # One cancellation
 //! An exception that the task throws is thrown into the Python awaitable that the future waits for. If it waits for none,
 //! [`cancellable`] is where it arrives; without one, the future is dropped and the exception goes on to whoever awaits the coroutine.
@@ -40,9 +44,11 @@
 mod awaited;
 mod cancel;
 mod coroutine;
+mod descriptor;
 mod step;
 mod wake;
 
 pub use awaited::{Awaited, awaited, sleep};
 pub use cancel::{Cancellable, cancellable};
 pub use coroutine::{Coroutine, coroutine, create_task};
+pub use descriptor::{AsyncFd, Direction};

@@ -101,7 +101,7 @@ impl Parked {
 
 /// Sets the result of a future, unless it is done: cancelled, most likely.
 #[pyfunction]
-fn resolve(future: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn resolve(future: &Bound<'_, PyAny>) -> PyResult<()> {
     if !future.call_method0("done")?.is_truthy()? {
         future.call_method1("set_result", (future.py().None(),))?;
     }

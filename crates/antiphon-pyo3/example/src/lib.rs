@@ -1,11 +1,14 @@
 //! An extension module whose async functions are Rust futures.
 
-use antiphon_pyo3::{Coroutine, awaited, cancellable, coroutine, create_task, sleep};
+use antiphon_pyo3::{AsyncFd, Coroutine, Direction, awaited, cancellable, coroutine, create_task, sleep};
 use futures_util::future::{Either, join, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::future::{pending, poll_fn};
+use std::io::{Read, Write};
+use std::os::fd::IntoRawFd;
+use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::task::Poll;
 use std::thread;
@@ -197,6 +200,48 @@ fn positive(py: Python<'_>, number: i64) -> Made<'_> {
     })
 }
 
+/// One end of a socket pair, and a coroutine that sends back on it in capitals what comes, until the end; it returns how many
+/// bytes that were.
+#[pyfunction]
+fn shout(py: Python<'_>) -> PyResult<(i32, Bound<'_, Coroutine>)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let ours = AsyncFd::new(ours);
+    let shouting = coroutine(py, "shout", async move {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut count = 0;
+        loop {
+            let len = ours.perform(Direction::Read, |mut ours| ours.read(&mut buffer)).await?;
+            if len == 0 {
+                return Ok(count);
+            }
+            count += len;
+            buffer[..len].make_ascii_uppercase();
+            let mut sent = 0;
+            while sent < len {
+                let rest = &buffer[sent..len];
+                sent += ours.perform(Direction::Write, |mut ours| ours.write(rest)).await?;
+            }
+        }
+    })?;
+    Ok((theirs.into_raw_fd(), shouting))
+}
+
+/// One end of a socket pair, and a coroutine in which two futures wait to read from the other end; what the second one is told.
+#[pyfunction]
+fn read_twice(py: Python<'_>) -> PyResult<(i32, Bound<'_, Coroutine>)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let ours = AsyncFd::new(ours);
+    let reading = coroutine(py, "read_twice", async move {
+        let (first, second) = join(ours.ready(Direction::Read), ours.ready(Direction::Read)).await;
+        first?;
+        ours.ready(Direction::Write).await?; // the other direction is nobody's
+        Ok(second.err().map(|error| error.to_string()))
+    })?;
+    Ok((theirs.into_raw_fd(), reading))
+}
+
 /// Polls an awaitable where no coroutine is.
 #[pyfunction]
 fn poll_outside(awaitable: Py<PyAny>) -> PyResult<()> {
@@ -213,6 +258,6 @@ mod rust_futures {
     #[pymodule_export]
     use super::{
         as_they_end, both, context_of, double, first, forever, forever_cleanly, give_way, in_a_task,
-        pass_through, poll_outside, positive, sum_from_thread, twice,
+        pass_through, poll_outside, positive, read_twice, shout, sum_from_thread, twice,
     };
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_millis(10);
 
-/// Runs `main` and gives the warnings.
+/// Runs `main` and gives the warnings. On a busy machine there may be more than of what blocks: a step takes long that is not
+/// given a processor.
 fn warnings<F: Future>(limit: Duration, main: F) -> Vec<SlowStep> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&seen);
@@ -32,10 +33,11 @@ fn step_that_blocks_between_two_awaits_is_told_with_both() {
         });
         task.named("worker").await.unwrap();
     });
-    let [slow] = &seen[..] else { panic!("{seen:?}") };
+    let blocked = |slow: &&SlowStep| slow.waited_for == Some("time to pass");
+    let slow = seen.iter().find(blocked).unwrap_or_else(|| panic!("{seen:?}"));
     assert_eq!(slow.task.as_deref(), Some("worker"));
     assert!(slow.spawned_at.is_some_and(|at| at.file().ends_with("slow_steps.rs") && at.line() == line));
-    assert_eq!((slow.waited_for, slow.waits_for), (Some("time to pass"), Some("a thread")));
+    assert_eq!(slow.waits_for, Some("a thread"));
     assert!(slow.took >= 2 * LIMIT);
     let text = slow.to_string();
     assert!(text.starts_with("task 'worker' ran for "), "{text}");
@@ -55,7 +57,9 @@ fn first_and_last_step_and_main_are_watched_too() {
     });
     let told: Vec<_> =
         seen.iter().map(|slow| (slow.task.as_deref(), slow.waited_for, slow.waits_for)).collect();
-    assert_eq!(told, [(Some("task-1"), None, None), (Some("main"), Some("another task"), None)]);
+    for blocked in [(Some("task-1"), None, None), (Some("main"), Some("another task"), None)] {
+        assert_eq!(told.iter().filter(|told| **told == blocked).count(), 1, "{told:?}");
+    }
 }
 
 #[test]
@@ -65,8 +69,8 @@ fn callback_from_another_thread_is_watched() {
         to_thread(move || remote.call(block).unwrap()).await.unwrap();
         yield_now().await.unwrap();
     });
-    let [slow] = &seen[..] else { panic!("{seen:?}") };
-    assert!(slow.task.is_none() && slow.spawned_at.is_none());
+    let told: Vec<_> = seen.iter().filter(|slow| slow.task.is_none() && slow.spawned_at.is_none()).collect();
+    assert!(matches!(told[..], [slow] if slow.took >= 2 * LIMIT), "{seen:?}");
 }
 
 #[test]

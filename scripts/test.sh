@@ -40,9 +40,13 @@ rust_step() {
 
 rust_tests() {
     # What is linked into extension modules has pytest's tests.
-    rust_step crates "crates: unit, property and documentation tests" \
-        cargo test --quiet --locked --no-fail-fast --workspace --all-features --exclude antiphon-python \
-        --exclude antiphon-pyo3 --exclude antiphon-pyo3-example
+    local crates=(--quiet --locked --no-fail-fast --workspace --all-features
+        --exclude antiphon-python --exclude antiphon-pyo3 --exclude antiphon-pyo3-example)
+    rust_step crates "crates: unit, property and documentation tests" cargo test "${crates[@]}"
+    # The same build: another choice of crates would be another one.
+    rust_step crates-sw "crates: sockets under the hidden switches" \
+        env ANTIPHON_FORCE=partial-writes ANTIPHON_DISABLE=accept4,eventfd,epoll_pwait2 cargo test "${crates[@]}" \
+        --test switches --test tcp --test streams --test copying --test datagrams_and_unix --test ecosystem
 
     # loom replaces the atomics in the whole crate, so its models are a build of their own. The Python door's are those of an
     # interpreter without a GIL.

@@ -36,8 +36,10 @@
 //! Peers live in the system's time. On a loop with a [virtual clock](crate::Runner::virtual_clock) the time jumps when no socket
 //! had anything for 20 real milliseconds, so that peers of the same loop always answer in time.
 
+mod accept;
 mod address;
 mod connect;
+mod connection;
 mod halves;
 mod tcp_listener;
 mod tcp_stream;

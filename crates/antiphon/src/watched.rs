@@ -2,6 +2,7 @@
 
 use crate::Cancelled;
 use crate::runtime::{Advice, Direction, Loop, Registration, Ticket};
+use antiphon_engine::partial_writes::allowance;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
@@ -235,14 +236,22 @@ where
 
     #[inline]
     fn try_write(&self, mut io: &T, bytes: &[u8]) -> io::Result<usize> {
-        let len = io.write(bytes)?;
+        let offered = allowance(io.as_fd().as_raw_fd(), bytes.len())?;
+        let len = io.write(&bytes[..offered])?;
         self.has_written(len, bytes.len());
         Ok(len)
     }
 
     fn try_write_vectored(&self, mut io: &T, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        let len = io.write_vectored(buffers)?;
-        self.has_written(len, buffers.iter().map(|buffer| buffer.len()).sum());
+        let all = buffers.iter().map(|buffer| buffer.len()).sum();
+        let len = match allowance(io.as_fd().as_raw_fd(), all)? {
+            offered if offered == all => io.write_vectored(buffers)?,
+            offered => {
+                let first = buffers.iter().find(|buffer| !buffer.is_empty()).map_or(&[][..], |first| first);
+                io.write(&first[..offered.min(first.len())])?
+            }
+        };
+        self.has_written(len, all);
         Ok(len)
     }
 

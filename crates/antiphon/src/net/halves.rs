@@ -53,10 +53,7 @@ impl<S> ReadHalf<S> {
             return Err((self, other));
         }
         drop(other);
-        match Rc::try_unwrap(self.0) {
-            Ok(stream) => Ok(stream),
-            Err(_) => unreachable!("there are two halves, and the other one is dropped"),
-        }
+        Rc::try_unwrap(self.0).map_err(|stream| (Self(Rc::clone(&stream)), WriteHalf(stream)))
     }
 }
 

@@ -1,13 +1,11 @@
 //! Listening for TCP connections.
 
+use super::accept::accept_connection;
 use super::{Address, TcpStream, resolve};
 use crate::runtime::Direction;
 use crate::watched::Watched;
 use futures_core::Stream;
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, listen, socket_with, sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -208,17 +206,9 @@ impl Stream for Incoming<'_> {
 }
 
 fn accept(listener: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    loop {
-        match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok((socket, address)) => {
-                let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-                let stream = TcpStream::new(socket.into())?;
-                let peer = address.map_or_else(|| stream.peer_addr(), Ok)?;
-                return Ok((stream, peer));
-            }
-            // The client gave up while it waited.
-            Err(Errno::CONNABORTED) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let (socket, address) = accept_connection(listener)?;
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    let stream = TcpStream::new(socket.into())?;
+    let peer = address.map_or_else(|| stream.peer_addr(), Ok)?;
+    Ok((stream, peer))
 }

@@ -1,12 +1,11 @@
 //! TCP connections.
 
 use super::connect::connect_to_any;
-use super::halves::{ReadHalf, WriteHalf, split};
+use super::connection::connection_methods;
 use super::{Address, resolve};
 use crate::watched::{Watched, reading_methods, reading_traits, writing_methods, writing_traits};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
 
 /// A TCP connection. Small writes leave at once (`TCP_NODELAY`), as in asyncio.
 ///
@@ -53,51 +52,6 @@ impl TcpStream {
         Ok(Self { socket: Watched::new(stream)? })
     }
 
-    /// Takes a connection of the standard library's into the running loop.
-    ///
-    /// # Errors
-    /// With [`NoLoop`](crate::NoLoop) inside: no loop runs here. As fcntl(2).
-    pub fn from_std(stream: std::net::TcpStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        Ok(Self { socket: Watched::new(stream)? })
-    }
-
-    /// The connection without a loop, to be taken to another one by [`from_std`](Self::from_std). It does not block.
-    #[must_use]
-    pub fn into_std(self) -> std::net::TcpStream {
-        self.socket.into_inner()
-    }
-
-    /// Two halves that own the connection together.
-    #[must_use]
-    pub fn into_split(self) -> (ReadHalf<Self>, WriteHalf<Self>) {
-        split(self)
-    }
-
-    /// Our address.
-    ///
-    /// # Errors
-    /// As getsockname(2).
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get().local_addr()
-    }
-
-    /// The other end's address.
-    ///
-    /// # Errors
-    /// As getpeername(2), such as [`io::ErrorKind::NotConnected`] when the connection was reset.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get().peer_addr()
-    }
-
-    /// Ends one direction or both; whoever waits there is told.
-    ///
-    /// # Errors
-    /// As shutdown(2).
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.socket.get().shutdown(how)
-    }
-
     /// Ends the writing direction; a peer that is gone already does not mind.
     fn end_writing(&self) -> io::Result<()> {
         match self.shutdown(Shutdown::Write) {
@@ -123,13 +77,8 @@ impl TcpStream {
     }
 }
 
+connection_methods!(TcpStream, std::net::TcpStream, SocketAddr);
 reading_methods!(TcpStream);
 writing_methods!(TcpStream);
 reading_traits!(TcpStream, &TcpStream);
 writing_traits!(|stream| stream.end_writing(); TcpStream, &TcpStream);
-
-impl AsFd for TcpStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.get().as_fd()
-    }
-}

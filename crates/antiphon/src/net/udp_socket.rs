@@ -3,6 +3,7 @@
 use super::{Address, resolve};
 use crate::runtime::Direction;
 use crate::watched::Watched;
+use antiphon_engine::partial_writes::allowance_of_messages;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use std::io;
 use std::net::SocketAddr;
@@ -91,7 +92,12 @@ impl UdpSocket {
     /// As sendto(2), such as `EMSGSIZE` for what no datagram can hold. With [`Cancelled`](crate::Cancelled) inside: the task was
     /// cancelled, and nothing was sent.
     pub async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
-        self.socket.perform(Direction::Write, "room to write", |socket| socket.send_to(datagram, to)).await
+        self.socket
+            .perform(Direction::Write, "room to write", |socket| {
+                allowance_of_messages(1)?;
+                socket.send_to(datagram, to)
+            })
+            .await
     }
 
     /// Waits for a datagram; gives its length and who sent it. What `buffer` has no room for is lost.
@@ -107,7 +113,12 @@ impl UdpSocket {
     /// # Errors
     /// As [`send_to`](Self::send_to); [`ConnectionRefused`](io::ErrorKind::ConnectionRefused): an earlier one reached nobody.
     pub async fn send(&self, datagram: &[u8]) -> io::Result<usize> {
-        self.socket.perform(Direction::Write, "room to write", |socket| socket.send(datagram)).await
+        self.socket
+            .perform(Direction::Write, "room to write", |socket| {
+                allowance_of_messages(1)?;
+                socket.send(datagram)
+            })
+            .await
     }
 
     /// Waits for a datagram of the [connected](Self::connect) peer, as [`recv_from`](Self::recv_from).

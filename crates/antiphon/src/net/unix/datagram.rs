@@ -3,6 +3,7 @@
 use crate::back_off::until_it_would_not_block;
 use crate::runtime::Direction;
 use crate::watched::Watched;
+use antiphon_engine::partial_writes::allowance_of_messages;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{self as std_unix, SocketAddr};
@@ -85,7 +86,11 @@ impl UnixDatagram {
     /// As sendto(2). With [`Cancelled`](crate::Cancelled) inside: the task was cancelled, and nothing was sent.
     pub async fn send_to(&self, datagram: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         let path = path.as_ref();
-        until_it_would_not_block(|| self.socket.get().send_to(datagram, path)).await
+        until_it_would_not_block(|| {
+            allowance_of_messages(1)?;
+            self.socket.get().send_to(datagram, path)
+        })
+        .await
     }
 
     /// Waits for a datagram; gives its length and who sent it. What `buffer` has no room for is lost.
@@ -101,7 +106,12 @@ impl UnixDatagram {
     /// # Errors
     /// As send(2). With [`Cancelled`](crate::Cancelled) inside: the task was cancelled, and nothing was sent.
     pub async fn send(&self, datagram: &[u8]) -> io::Result<usize> {
-        self.socket.perform(Direction::Write, "room to write", |socket| socket.send(datagram)).await
+        self.socket
+            .perform(Direction::Write, "room to write", |socket| {
+                allowance_of_messages(1)?;
+                socket.send(datagram)
+            })
+            .await
     }
 
     /// Waits for a datagram, as [`recv_from`](Self::recv_from).

@@ -1,11 +1,10 @@
 //! Listening for connections at a path.
 
 use super::UnixStream;
+use crate::net::accept::accept_connection;
 use crate::runtime::Direction;
 use crate::watched::Watched;
 use futures_core::Stream;
-use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{self as std_unix, SocketAddr};
@@ -104,11 +103,6 @@ impl Stream for UnixIncoming<'_> {
 }
 
 fn accept(listener: &std_unix::UnixListener) -> io::Result<UnixStream> {
-    loop {
-        match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok(socket) => return UnixStream::new(socket.into()),
-            Err(Errno::CONNABORTED) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let (socket, _) = accept_connection(listener)?;
+    UnixStream::new(socket.into())
 }

@@ -1,12 +1,11 @@
 //! Connections through a path.
 
 use crate::back_off::until_it_would_not_block;
-use crate::net::halves::{ReadHalf, WriteHalf, split};
+use crate::net::connection::connection_methods;
 use crate::watched::{Watched, reading_methods, reading_traits, writing_methods, writing_traits};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{self as std_unix, SocketAddr};
 use std::path::Path;
 
@@ -57,60 +56,10 @@ impl UnixStream {
     pub(super) fn new(stream: std_unix::UnixStream) -> io::Result<Self> {
         Ok(Self { socket: Watched::new(stream)? })
     }
-
-    /// Takes a connection of the standard library's into the running loop.
-    ///
-    /// # Errors
-    /// With [`NoLoop`](crate::NoLoop) inside: no loop runs here. As fcntl(2).
-    pub fn from_std(stream: std_unix::UnixStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        Self::new(stream)
-    }
-
-    /// The connection without a loop. It does not block.
-    #[must_use]
-    pub fn into_std(self) -> std_unix::UnixStream {
-        self.socket.into_inner()
-    }
-
-    /// Two halves that own the connection together.
-    #[must_use]
-    pub fn into_split(self) -> (ReadHalf<Self>, WriteHalf<Self>) {
-        split(self)
-    }
-
-    /// Our address, if it has a name.
-    ///
-    /// # Errors
-    /// As getsockname(2).
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get().local_addr()
-    }
-
-    /// The other end's address, if it has a name.
-    ///
-    /// # Errors
-    /// As getpeername(2).
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get().peer_addr()
-    }
-
-    /// Ends one direction or both; whoever waits there is told.
-    ///
-    /// # Errors
-    /// As shutdown(2).
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.socket.get().shutdown(how)
-    }
 }
 
+connection_methods!(UnixStream, std_unix::UnixStream, SocketAddr);
 reading_methods!(UnixStream);
 writing_methods!(UnixStream);
 reading_traits!(UnixStream, &UnixStream);
 writing_traits!(|stream| stream.shutdown(Shutdown::Write); UnixStream, &UnixStream);
-
-impl AsFd for UnixStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.get().as_fd()
-    }
-}

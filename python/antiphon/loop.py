@@ -15,6 +15,7 @@ Source: "Event Loop" of the asyncio documentation, Lib/asyncio/base_events.py, P
 
 import asyncio
 import sys
+import threading
 import warnings
 from asyncio import constants, coroutines
 from asyncio.log import logger
@@ -88,6 +89,7 @@ class Loop(
             raise
         self._asyncgens = WeakSet()
         self._signal_handlers = {}
+        self._native_signals = set()
         self._origin_depth_before: int | None = None
         if coroutines._is_debug_mode():  # type: ignore[attr-defined]  # -X dev, PYTHONASYNCIODEBUG
             self.set_debug(True)
@@ -122,6 +124,8 @@ class Loop(
             BaseException: a callback raised what is no `Exception`; the loop stays usable.
         """
         self._check_runnable()
+        if self._can_be_handed_off():
+            self._home = threading.get_ident()
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(
             firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook

@@ -26,9 +26,10 @@ T = TypeVar("T")
 class pinned:  # a context manager and decorator, named as such are
     """Keeps the task on the thread that called `run_until_complete`, from here to the end of the block.
 
-    The block begins there, perhaps a moment later, and goes on there after every await: while that thread is blocked,
-    the task waits, as all tasks do in asyncio. Other tasks, those that it starts included, are not affected. With any
-    other `on_block`, and on other loops, it does nothing. It counts: blocks may be nested. For antiphon's own tasks.
+    The block begins there, if need be when that thread has the loop again, and goes on there after every await: while
+    that thread is blocked, the task waits, as all tasks do in asyncio. Other tasks, those that it starts included, are
+    not affected. With any other `on_block`, and on other loops, it does nothing. It counts: blocks may be nested. For
+    antiphon's own tasks.
     """
 
     def __init__(self) -> None:
@@ -38,8 +39,10 @@ class pinned:  # a context manager and decorator, named as such are
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         if not isinstance(loop, LoopBase) or task is None:
             return
-        loop._pin(task, True)
+        is_there = loop._pin(task, True)
         self._entered.append((loop, task))
+        if is_there:
+            return
         try:
             await asyncio.sleep(0)  # the next step is on that thread
         except BaseException:

@@ -3,7 +3,8 @@
 The interpreter's own handler writes the number of each signal into the loop's pipe
 (`signal.set_wakeup_fd`), the loop reads it like any descriptor and schedules the callback, which may
 therefore do everything that a callback may. Invariant: the interpreter knows the pipe exactly while
-this loop has handlers. Only the main thread can set signal handlers.
+this loop has handlers of Python's. Only the main thread can set those. With `on_block="handoff"` another thread
+may run the loop: then a native handler writes into the pipe instead, until it is removed.
 
 A pipe holds 64 KiB. Signals that come while it is full have no number in it, of which the interpreter
 warns; the Python handlers, which it calls in any case, have noted them, and they are handled a turn
@@ -16,6 +17,7 @@ import asyncio
 import errno
 import fcntl
 import os
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +40,8 @@ class Signals(LoopBase):
     __slots__ = ()
 
     _signal_handlers: dict[int, asyncio.Handle]  # made by Loop.__init__
+    _native_signals: set[int]  # those of them that Python knows nothing of
+    _home: int | None = None  # the thread that runs the loop, where others may take over
 
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:  # type: ignore[override]
         """Runs `callback(*args)` in the loop each time a signal arrives.
@@ -49,19 +53,22 @@ class Signals(LoopBase):
 
         Raises:
             ValueError: there is no such signal.
-            RuntimeError: the signal cannot be caught, this is not the main thread, or the loop is
+            RuntimeError: the signal cannot be caught, the loop does not run in the main thread, or it is
                 closed.
         """
         self._check_callback(callback, "add_signal_handler")
         self._check_signal(sig)
         self._check_closed()
         read_fd, write_fd = self._signal_pipe()
+        if sig in self._native_signals or self._is_away_from_main():
+            self._add_native_handler(sig, read_fd, asyncio.Handle(callback, args, self, None))
+            return
         try:
             # Refused outside of the main thread: so it comes first.
             unix_events.signal.set_wakeup_fd(write_fd)
         except (ValueError, OSError) as error:
             raise RuntimeError(str(error)) from error
-        if not self._signal_handlers:
+        if not self._has_python_handlers():
             try:
                 self._add_reader(read_fd, self._read_signals, read_fd)
             except BaseException:
@@ -81,6 +88,27 @@ class Signals(LoopBase):
                 raise RuntimeError(f"sig {sig} cannot be caught") from error
             raise
 
+    def _is_away_from_main(self) -> bool:
+        """Whether another thread runs the loop in the place of the main thread, whose step blocks."""
+        main = threading.main_thread().ident
+        return self._home == main != threading.get_ident() and asyncio._get_running_loop() is self
+
+    def _has_python_handlers(self) -> bool:
+        return len(self._signal_handlers) > len(self._native_signals)
+
+    def _add_native_handler(self, sig: int, read_fd: int, handle: asyncio.Handle) -> None:
+        """`add_signal_handler` without Python's help."""
+        if not self._signal_handlers:
+            self._add_reader(read_fd, self._read_signals, read_fd)
+        if sig not in self._signal_handlers:
+            try:
+                self._watch_signal(sig)
+            except OSError as error:
+                self._forget_pipe_when_unused()
+                raise RuntimeError(f"sig {sig} cannot be caught") from error
+            self._native_signals.add(sig)
+        self._signal_handlers[sig] = handle
+
     def remove_signal_handler(self, sig: int) -> bool:
         """Gives a signal its default action back.
 
@@ -89,11 +117,22 @@ class Signals(LoopBase):
 
         Raises:
             ValueError: there is no such signal.
-            RuntimeError: the signal cannot be caught.
+            RuntimeError: the signal cannot be caught, or its handler is Python's and another thread runs the loop
+                because the main thread's step is blocked.
         """
         self._check_signal(sig)
+        is_pythons = sig in self._signal_handlers and sig not in self._native_signals
+        if is_pythons and self._is_away_from_main():
+            raise RuntimeError(
+                "the handler of a signal can be removed in the main thread only, whose step is blocked now"
+            )
         if self._signal_handlers.pop(sig, None) is None:
             return False
+        if sig in self._native_signals:
+            self._native_signals.discard(sig)
+            self._unwatch_signal(sig)
+            self._forget_pipe_when_unused()
+            return True
         signal = unix_events.signal
         default = signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
         try:
@@ -169,7 +208,7 @@ class Signals(LoopBase):
 
     def _forget_pipe_when_unused(self) -> None:
         """Takes the pipe from the interpreter once no handler needs it."""
-        if self._signal_handlers:
+        if self._has_python_handlers() or self._is_away_from_main():
             return
         try:
             unix_events.signal.set_wakeup_fd(-1)

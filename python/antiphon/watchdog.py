@@ -18,7 +18,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from antiphon import _antiphon
+from antiphon import _antiphon, affinity
 from antiphon._antiphon import LoopBase, Watchdog
 from antiphon.blocking import MODES, BlockingError, BlockingStats, OnBlock, Stall, pass_verdict
 from antiphon.blocking_report import Reporter
@@ -164,6 +164,7 @@ class WatchedLoop(LoopBase):
 
     __slots__ = ()
     _watch_key: int | None = None
+    _adapts_libraries: bool = False
     _reporter: Reporter | None = None
 
     def _begin_watch(self, on_block: OnBlock, block_after: float) -> None:
@@ -175,10 +176,16 @@ class WatchedLoop(LoopBase):
         """
         if on_block != "ignore":
             self._watch_key, self._reporter = _begin(self, on_block, block_after)
+        if on_block == "handoff":
+            affinity.begin()
+            self._adapts_libraries = True
 
     def _end_watch(self) -> None:
         """Has them watched no more."""
         key, self._watch_key = self._watch_key, None
+        adapts, self._adapts_libraries = self._adapts_libraries, False
+        if adapts and _end is not None:
+            affinity.end()
         # A loop that nobody closed may end after this module, whose exit handler has ended the watch by then.
         if key is not None and _end is not None:
             _end(self, key)

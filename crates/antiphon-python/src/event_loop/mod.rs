@@ -9,6 +9,7 @@ pub mod create;
 mod own_methods;
 pub mod run;
 pub mod schedule;
+mod signals;
 pub mod watch;
 
 pub use run::running;
@@ -461,18 +462,6 @@ fn thread_id(this: &Instance<EventLoop>) -> Result {
     if this.is_running() { Owned::int(this.seat.holder() as i64) } else { Ok(Owned::none()) }
 }
 
-/// `(read, write)` of the pipe that `signal.set_wakeup_fd` writes to.
-fn signal_pipe(this: &Instance<EventLoop>) -> Result {
-    this.check_open()?;
-    if this.signal_pipe.with(|pipe| pipe.is_none()) {
-        let made = SignalPipe::new().map_err(|error| os_error(&error))?;
-        drop(this.signal_pipe.replace(Some(made)));
-    }
-    let ends = this.signal_pipe.with(|pipe| pipe.as_ref().map(|pipe| (pipe.read_fd(), pipe.write_fd())));
-    let (read, write) = ends.ok_or_else(|| runtime_error("Event loop is closed"))?;
-    Owned::tuple([Owned::int(read.into())?, Owned::int(write.into())?])
-}
-
 unsafe extern "C" fn new(
     kind: *mut ffi::PyTypeObject,
     _args: *mut ffi::PyObject,
@@ -572,11 +561,6 @@ pub fn load(module: &Owned) -> Result<()> {
                 method_noargs!(unfinished_tasks),
                 c"The tasks that are not done, as a list.",
             )
-            .method_noargs(
-                c"_signal_pipe",
-                method_noargs!(signal_pipe),
-                c"(read, write) descriptors of the pipe for signal.set_wakeup_fd.",
-            )
             .attribute(
                 c"slow_callback_duration",
                 getter!(get_slow),
@@ -606,6 +590,7 @@ pub fn load(module: &Owned) -> Result<()> {
         let made = crate::child::add_methods(made);
         let made = crate::datagram::add_methods(made);
         let made = crate::watch::methods::add_methods(made);
+        let made = signals::add_methods(made);
         let made = crate::hand_off::pin::add_methods(made);
         let made = crate::hand_off::give::add_methods(made);
         let made = made.build(None, Instance::<EventLoop>::PAYLOAD_OFFSET)?;

@@ -6,8 +6,8 @@
 use super::HandOff;
 use crate::event_loop::EventLoop;
 use crate::ffi::{Args, HeapType, Instance, Owned, Result};
-use crate::method;
 use crate::work::{Kind, Work};
+use crate::{method, method_noargs};
 
 /// How often each task is pinned, by its address; who pins keeps the task.
 pub(super) type Pinned = Vec<(usize, usize)>;
@@ -59,19 +59,26 @@ impl HandOff {
     }
 }
 
-/// `_pin(task, on)`.
+/// `_can_be_handed_off()`.
+fn can_be_handed_off(this: &Instance<EventLoop>) -> Result {
+    Ok(Owned::bool(this.hand_off().is_some()))
+}
+
+/// `_pin(task, on)`: whether this is the main thread, and has the loop.
 fn pin(this: &Instance<EventLoop>, args: Args<'_>) -> Result {
     args.at_least(2, &["task", "on"])?;
     // SAFETY: the arguments are alive during the call.
     let [task, on] = [0, 1].map(|place| unsafe { Owned::from_borrowed(args.positional()[place]) });
-    if let Some(hand_off) = this.hand_off() {
-        if on.truth()? {
-            hand_off.pin(task.as_ptr() as usize)
-        } else {
-            hand_off.unpin(task.as_ptr() as usize)
-        }
+    let Some(hand_off) = this.hand_off() else {
+        return Ok(Owned::bool(true));
+    };
+    if on.truth()? {
+        hand_off.pin(task.as_ptr() as usize)
+    } else {
+        hand_off.unpin(task.as_ptr() as usize)
     }
-    Ok(Owned::none())
+    let is_main = hand_off.state.with(|state| state.driver.is_some_and(|driver| driver.is_main));
+    Ok(Owned::bool(is_main && this.seat().is_mine()))
 }
 
 /// Adds this file's method to the loop's type.
@@ -79,6 +86,11 @@ pub fn add_methods(kind: HeapType) -> HeapType {
     kind.method(
         c"_pin",
         method!(c"_pin", pin),
-        c"_pin(task, on): let the task run on the main thread alone, or take that back; it counts.",
+        c"_pin(task, on): let the task run on the main thread alone, or take that back; it counts. Whether this is that thread.",
+    )
+    .method_noargs(
+        c"_can_be_handed_off",
+        method_noargs!(can_be_handed_off),
+        c"Whether another thread goes on with the loop when a step blocks.",
     )
 }

@@ -69,26 +69,26 @@ impl<Y, S, E> Exchange<Y, S, E> {
         seen
     }
 
-    /// To the driver, as [`post`](Self::post).
+    /// To the driver, if there is room.
     #[inline(always)]
     fn post_yielded(&self, value: Y) {
-        if self.sees(|place| matches!(place, Slot::Empty | Slot::Resumed)) {
+        if self.sees(|place| matches!(place, Slot::Empty | Slot::Resumed)) || self.make_room() {
             std::mem::forget(self.slot.replace(Slot::Yielded(value))); // nothing, and no destructor for it
-        } else {
-            self.post(Slot::Yielded(value));
         }
     }
 
-    /// To the driver; whatever else is on its way there makes it a clash. An answer that nobody awaited is dropped.
+    /// Drops an answer that nobody awaited. Whatever is on its way to the driver stays there, as a clash: then there is no room.
     #[cold]
     #[inline(never)]
-    fn post(&self, slot: Slot<Y, S, E>) {
-        let former = self.slot.replace(slot);
-        if !matches!(former, Slot::Empty | Slot::Resumed | Slot::Answered(_)) {
-            let second = self.slot.replace(Slot::Clash);
-            drop(second);
-        }
+    fn make_room(&self) -> bool {
+        let former = self.slot.replace(Slot::Empty);
+        let clashes = !matches!(former, Slot::Empty | Slot::Resumed | Slot::Answered(_));
         drop(former);
+        if clashes {
+            let other = self.slot.replace(Slot::Clash);
+            drop(other);
+        }
+        !clashes
     }
 
     /// What the body is resumed with. An answer that nobody awaited is dropped.
@@ -99,7 +99,10 @@ impl<Y, S, E> Exchange<Y, S, E> {
 
     /// Asks the driver to run a delegate.
     pub(crate) fn put_request(&self, request: Box<Request<Y, S, E>>) {
-        self.post(Slot::Requested(request));
+        if self.make_room() {
+            let nothing = self.slot.replace(Slot::Requested(request));
+            drop(nothing);
+        }
     }
 
     /// What a body asks for that waits without having yielded: a delegate to be run.
@@ -135,7 +138,10 @@ impl<Y, S: Sent, E> Exchange<Y, S, E> {
     fn take_answer(&self) -> Answer<S, E> {
         match self.slot.replace(Slot::Empty) {
             Slot::Answered(answer) => answer,
-            _ => Ok(S::none()),
+            other => {
+                std::mem::forget(self.slot.replace(other)); // what was put there just now
+                Ok(S::none())
+            }
         }
     }
 

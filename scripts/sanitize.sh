@@ -30,8 +30,9 @@ part() {
 cargo_with() {
     local sanitizer=$1 command=$2
     shift 2
+    # Memory that is kept for the next task would hide who uses the last one's.
     # shellcheck disable=SC2086 # packages are words
-    RUSTFLAGS="-Zsanitizer=$sanitizer" CARGO_TARGET_DIR=$target/$sanitizer \
+    RUSTFLAGS="-Zsanitizer=$sanitizer --cfg antiphon_unpooled" CARGO_TARGET_DIR=$target/$sanitizer \
         cargo "+$nightly" "$command" --quiet --target "$host" $packages "$@"
 }
 

@@ -8,6 +8,7 @@
 //! Source: PEP 567; CPython's `Python/context.c`.
 
 use crate::runtime::Loop;
+use crate::task::Header;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -332,13 +333,18 @@ thread_local! {
 fn current(missing: Missing) -> Option<Context> {
     // A thread that is ending has none.
     let of_thread = || OF_THREAD.try_with(|slot| slot.get(missing)).ok().flatten();
-    Loop::with_current(|header| header.context().get(missing)).unwrap_or_else(of_thread)
+    let of_task = |header: &Header| match (header.context(), missing) {
+        (None, Missing::None) => None,
+        (None, Missing::Make) => header.make_context().get(missing),
+        (Some(slot), _) => slot.get(missing),
+    };
+    Loop::with_current(of_task).unwrap_or_else(of_thread)
 }
 
 /// Puts another context into the place of the running one.
 fn swap(context: Option<Context>) -> Option<Context> {
     let mut context = context;
-    Loop::with_current(|header| header.context().replace(context.take()))
+    Loop::with_current(|header| header.make_context().replace(context.take()))
         .unwrap_or_else(|| OF_THREAD.try_with(|slot| slot.replace(context.take())).ok().flatten())
 }
 

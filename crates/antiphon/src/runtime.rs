@@ -50,6 +50,8 @@ pub(crate) struct Loop {
     pub(crate) inbox: Arc<Inbox<Work>>,
     clock: LoopClock,
     watch: Option<StepWatch>,
+    /// Memory for tasks.
+    pub(crate) cells: task::Pool,
     /// The tasks that have not ended.
     tasks: RefCell<Roster>,
     callbacks: RefCell<Table<Callback>>,
@@ -96,6 +98,7 @@ impl Loop {
             core: RefCell::new(core),
             clock,
             watch,
+            cells: task::Pool::new(),
             tasks: RefCell::new(Roster::new()),
             callbacks: RefCell::new(Table::new()),
             io: IoTable::new(),

@@ -8,7 +8,7 @@ mod header;
 mod info;
 mod span;
 
-pub(crate) use cell::{Crossing, Current, Due, JoinHandle, TaskHandle, Thread, running, with_running};
+pub(crate) use cell::{Crossing, Current, Due, JoinHandle, Pool, TaskHandle, Thread, running, with_running};
 pub(crate) use header::{Header, Waiting};
 pub(crate) use info::all_infos;
 pub use info::{TaskInfo, task_tree};

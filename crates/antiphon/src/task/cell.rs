@@ -11,7 +11,7 @@
 //! Wakers go anywhere, and keep the memory alone: they touch the counts ([`word`]) and the loop's inbox. All handles
 //! together count as one reference to the memory.
 //!
-//! The rules that the `unsafe` code of this folder rests on, beside Q1 and Q2 of [`word`]:
+//! The rules that the `unsafe` code of this folder rests on, beside Q1 and Q2 of [`word`] and Q7 of [`pool`]:
 //!
 //! Invariant Q3: a cell's first part is its [`Header`], and `Header::vtable` is the one of the cell's own type. Both are written
 //! before the first handle exists and never change.
@@ -25,12 +25,14 @@
 #![allow(unsafe_code)] // the one folder of this crate; each block cites the rule it rests on
 
 mod handle;
+mod pool;
 mod running;
 mod vtable;
 mod waker;
 mod word;
 
 pub(crate) use handle::{Base, Due, JoinHandle, TaskHandle};
+pub(crate) use pool::Pool;
 pub(crate) use running::{Current, Thread, running, with_running};
 pub(crate) use waker::Crossing;
 

@@ -69,11 +69,10 @@ pub(crate) struct Header {
     pub(super) followers: Followers,
 }
 
-/// Who is to be told of a task's end, its context and span, and what few tasks have.
+/// Who is to be told of a task's end, its span, and what few tasks have.
 pub(super) struct Followers {
     /// The task that joins: a task has one handle.
     joiner: Cell<Option<TaskHandle>>,
-    context: ContextSlot,
     span: TaskSpan,
     rarities: OnceCell<Box<Rarities>>,
 }
@@ -82,6 +81,7 @@ pub(super) struct Followers {
 #[derive(Default)]
 struct Rarities {
     name: RefCell<Option<Rc<str>>>,
+    context: ContextSlot,
     observers: RefCell<Vec<Observer>>,
     /// Who joins, if it is no task of this loop, or polls with a waker of its own.
     foreign_joiner: RefCell<Option<Waker>>,
@@ -101,7 +101,6 @@ impl Header {
             number,
             followers: Followers {
                 joiner: Cell::new(None),
-                context: ContextSlot::default(),
                 span: TaskSpan::new(number, location),
                 rarities: OnceCell::new(),
             },
@@ -153,14 +152,24 @@ impl Header {
         &self.followers.span
     }
 
-    pub(crate) fn context(&self) -> &ContextSlot {
-        &self.followers.context
+    /// Where its context is, if it ever had one.
+    #[inline]
+    pub(crate) fn context(&self) -> Option<&ContextSlot> {
+        self.followers.rarities.get().map(|rarities| &rarities.context)
+    }
+
+    /// Where its context is to be.
+    pub(crate) fn make_context(&self) -> &ContextSlot {
+        &self.rarities().context
     }
 
     /// Before it begins: the context that it runs in.
+    #[inline]
     pub(crate) fn set_context(&self, context: Option<Context>) {
-        let former = self.followers.context.replace(context);
-        drop(former);
+        if context.is_some() {
+            let former = self.make_context().replace(context);
+            drop(former);
+        }
     }
 
     pub(crate) fn uncancel(&self) -> u32 {

@@ -1,6 +1,7 @@
 //! References of the loop's thread: handles.
 
-use super::running::here;
+use super::pool;
+use super::running::{here, with_running};
 use super::vtable::{TaskCell, VTable};
 use super::waker;
 use super::word::{Dropped, Word};
@@ -96,8 +97,15 @@ pub(super) unsafe fn release_here(task: NonNull<Header>) {
             let others = base.word.take();
             base.local.set(others);
             if others == 0 {
-                // SAFETY: it was the last, and an attached cell has no count of the inbox.
-                unsafe { free(task) };
+                // SAFETY: it was the last, and an attached cell has no count of the inbox. Any pool may
+                // have it: the loop that runs here now, if not its own.
+                unsafe {
+                    let layout = base.vtable.layout;
+                    let kept = with_running(|own| own.cells.put(task.cast(), layout));
+                    if kept.is_none() {
+                        pool::free(task.cast(), layout);
+                    }
+                }
             }
         }
         local => base.local.set(local - 1),
@@ -117,7 +125,7 @@ pub(super) unsafe fn release_detached(task: NonNull<Header>) {
             Dropped::Last => {
                 // SAFETY: it was the last. Only a detached cell says so (Q1), and its count of the inbox is dropped once.
                 unsafe {
-                    free(task);
+                    pool::free(task.cast(), base.vtable.layout);
                     Arc::decrement_strong_count(inbox);
                 }
                 return;
@@ -130,16 +138,6 @@ pub(super) unsafe fn release_detached(task: NonNull<Header>) {
                 // The loop has ended, and before it closed its inbox it detached the cell (invariant Q2).
             }
         }
-    }
-}
-
-/// # Safety
-/// There are no references, so there are no contents.
-unsafe fn free(task: NonNull<Header>) {
-    // SAFETY: by the caller. A box made it with this layout, and what is left in it has no destructor (Q3, `Header::clear`).
-    unsafe {
-        let layout = base_of(task).vtable.layout;
-        std::alloc::dealloc(task.as_ptr().cast(), layout);
     }
 }
 
@@ -284,7 +282,7 @@ impl<T, E> JoinHandle<T, E> {
         F: Future<Output = Result<T, E>> + 'static,
     {
         let make = |vtable| Header::new(Base::new(vtable, &own.inbox), number, location);
-        let task = TaskHandle { task: TaskCell::<F, T, E>::allocate(make, future) };
+        let task = TaskHandle { task: TaskCell::<F, T, E>::allocate(&own.cells, make, future) };
         Self { task, types: PhantomData }
     }
 

@@ -1,5 +1,6 @@
 //! What is done to a cell whose type has been forgotten.
 
+use super::pool::Pool;
 use crate::runtime::catch;
 use crate::task::{Header, Waiting};
 use crate::{Failure, JoinError, Panic};
@@ -58,11 +59,15 @@ where
 
     /// A cell on the heap, whose handle the caller has.
     pub(super) fn allocate(
+        pool: &Pool,
         make_header: impl FnOnce(&'static VTable) -> Header,
         future: F,
     ) -> NonNull<Header> {
+        let place = pool.take::<Self>();
         let cell = Self { header: make_header(&Self::VTABLE), stage: UnsafeCell::new(Stage::Future(future)) };
-        NonNull::from(Box::leak(Box::new(cell))).cast()
+        // SAFETY: the pool has made room for one, which nobody else knows.
+        unsafe { place.write(cell) };
+        place.cast()
     }
 }
 
@@ -227,7 +232,7 @@ mod tests {
     #[test]
     fn parked_task_is_small() {
         type Parked = Pending<Result<(), Cancelled>>;
-        assert!(size_of::<TaskCell<Parked, (), Cancelled>>() <= 120);
+        assert!(size_of::<TaskCell<Parked, (), Cancelled>>() <= 112);
         assert!(size_of::<crate::Sleep>() <= 24);
         assert!(size_of::<Work>() <= 16);
     }

@@ -24,10 +24,10 @@ pub enum Kind {
     Flush = 3,
     /// Go on with a transport's life: connection made, connection lost.
     Advance = 4,
-    /// Arm a timer that was set from a thread without the seat.
-    ArmTimer = 5,
-    /// Take back a timer that was cancelled from a thread without the seat.
-    DisarmTimer = 6,
+    /// Arm a timer that was set from a thread without the seat, or take back one that was cancelled there.
+    Timer = 5,
+    /// Tell a task that it has slept long enough.
+    Wake = 6,
     /// Give a task its next step.
     Step = 7,
 }
@@ -56,8 +56,8 @@ impl Work {
             2 => Kind::Writable,
             3 => Kind::Flush,
             4 => Kind::Advance,
-            5 => Kind::ArmTimer,
-            6 => Kind::DisarmTimer,
+            5 => Kind::Timer,
+            6 => Kind::Wake,
             _ => Kind::Step,
         }
     }

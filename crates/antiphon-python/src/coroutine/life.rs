@@ -122,6 +122,7 @@ impl<O: Operation> Instance<Coroutine<O>> {
     /// It waits from here on, perhaps in a cycle with what it waits for.
     #[inline(always)]
     fn suspend(&self, operation: Lent<'_, O>) {
+        operation.suspended(self);
         let refers = operation.refers();
         operation.give_back(Phase::Suspended);
         if refers {
@@ -147,6 +148,28 @@ impl<O: Operation> Instance<Coroutine<O>> {
             // SAFETY: F1; an object of a collected type.
             unsafe { ffi::PyObject_GC_UnTrack(self.as_ptr().cast()) };
         }
+    }
+
+    /// Short access to the operation where it waits; `None`: it does not. `f` must not run Python code.
+    #[inline]
+    pub fn while_suspended<R>(&self, f: impl FnOnce(&mut O) -> R) -> Option<R> {
+        let (phase, mut operation) = self.operation.take().ok()?;
+        let result = (phase == Phase::Suspended).then(|| f(&mut operation));
+        operation.give_back(phase);
+        result
+    }
+
+    /// Has the collector forget it where it waits, if it refers to nothing there.
+    #[inline(always)]
+    pub fn rest_untracked(&self) {
+        if self.while_suspended(|operation| !operation.refers()) == Some(true) {
+            self.untrack();
+        }
+    }
+
+    /// Has the collector know it where it waits.
+    pub fn rest_tracked(&self) {
+        self.track();
     }
 
     /// What `await` of it iterates: itself.

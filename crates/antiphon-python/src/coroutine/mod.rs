@@ -41,11 +41,11 @@ use std::ffi::{CStr, c_int};
 
 use crate::ffi::raise;
 use crate::ffi::visitor::Visitor;
-use crate::ffi::{Owned, Result};
+use crate::ffi::{Instance, Owned, Result};
 
 pub use class::Class;
 pub use delegate::Delegate;
-pub use life::make;
+pub use life::{Coroutine, make};
 pub use protocol::{load, load_special};
 
 /// How an operation is resumed.
@@ -96,6 +96,10 @@ pub trait Operation: Sized + Send + 'static {
     /// # Errors
     /// What the coroutine raises.
     fn step(&mut self, resume: Resume<'_>) -> Result<Step>;
+
+    /// It has yielded, and waits from here on: `this` is its coroutine. Runs no Python code.
+    #[inline(always)]
+    fn suspended(&self, _this: &Instance<Coroutine<Self>>) {}
 
     /// Whether it holds references, so that the collector has to know its coroutine; asked when it is made and whenever
     /// it yields.

@@ -18,7 +18,7 @@ const QUEUE_ALONE: ffi::Py_ssize_t = 1;
 fn visit_work(work: &Work, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
     // SAFETY: called from the traverse slot with its own visitor; the entry's object is alive.
     unsafe {
-        if matches!(work.kind(), Kind::Handle | Kind::ArmTimer | Kind::DisarmTimer) {
+        if matches!(work.kind(), Kind::Handle | Kind::Timer) {
             if ffi::Py_REFCNT(work.as_ptr()) != QUEUE_ALONE {
                 return 0;
             }

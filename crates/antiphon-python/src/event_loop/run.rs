@@ -19,7 +19,7 @@ use crate::hand_off::claim::{Boundary, Grant};
 use crate::hand_off::signal::Signal;
 use crate::handle::{self, FreeHandles, of_work};
 use crate::names::{import, names};
-use crate::task::{current, step};
+use crate::task::{asleep, current, step};
 use crate::watch::Watch;
 use crate::work::{Kind, Work};
 use crate::{method_noargs, method_one};
@@ -265,17 +265,11 @@ impl Turns<'_> {
                 handle::retire(self.this, work);
                 outcome
             }
-            Kind::ArmTimer => {
-                schedule::arm_from_inbox(self.this, work.into_object());
+            Kind::Timer => {
+                schedule::set_from_inbox(self.this, work.into_object());
                 return;
             }
-            Kind::DisarmTimer => {
-                let key = of_work(&work).key().take();
-                let disarmed =
-                    key.and_then(|key| self.this.seat.enter(|core| core.engine.timers.cancel(key)));
-                drop(disarmed);
-                return;
-            }
+            Kind::Wake => asleep::wake(self.this, &work.into_object()),
             kind => self.run_native(kind, work.into_object()),
         };
         self.outcome(outcome);

@@ -55,7 +55,7 @@ impl Instance<EventLoop> {
             }
             None => {
                 drop(work);
-                drop(self.inbox.push(Work::new(Kind::ArmTimer, handle.clone())));
+                drop(self.inbox.push(Work::new(Kind::Timer, handle.clone())));
             }
         }
     }
@@ -136,12 +136,16 @@ fn time(this: &Instance<EventLoop>) -> Result {
     Owned::float(this.clock_now().as_ns() as f64 / NS_PER_SECOND)
 }
 
-/// Arms a timer whose handle came through the inbox; unless it was cancelled on the way.
-pub fn arm_from_inbox(this: &Instance<EventLoop>, handle: Owned) {
-    if let Some(timer) = reference(handle)
-        && !timer.is_cancelled()
-    {
+/// Arms or takes back a timer whose handle came through the inbox, as the handle says by now.
+pub fn set_from_inbox(this: &Instance<EventLoop>, handle: Owned) {
+    let Some(timer) = reference(handle) else {
+        return;
+    };
+    if !timer.is_cancelled() {
         this.arm(timer.object(), timer.when());
+    } else if let Some(key) = timer.key().take() {
+        let disarmed = this.seat.enter(|core| core.engine.timers.cancel(key));
+        drop(disarmed);
     }
 }
 

@@ -185,13 +185,23 @@ pub fn allocate<T: DerivedPayload>(kind: *mut ffi::PyTypeObject, payload: T) -> 
 /// Called from a dealloc slot.
 #[inline(always)]
 pub unsafe fn clear_weak_references(object: *mut ffi::PyObject) {
+    // SAFETY: by the caller's word.
+    unsafe {
+        if cfg!(Py_GIL_DISABLED) || has_weak_references(object) {
+            ffi::PyObject_ClearWeakRefs(object);
+        }
+    }
+}
+
+/// Whether somebody has a weak reference to the object, or might have.
+/// # Safety
+/// A living object.
+#[inline(always)]
+pub unsafe fn has_weak_references(object: *mut ffi::PyObject) -> bool {
     // SAFETY: by the caller's word; the type says where the list of weak references is, before the object if need be.
     unsafe {
         let place = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
-        let none = place != 0 && (*object.byte_offset(place).cast::<*mut ffi::PyObject>()).is_null();
-        if cfg!(Py_GIL_DISABLED) || !none {
-            ffi::PyObject_ClearWeakRefs(object);
-        }
+        place == 0 || !(*object.byte_offset(place).cast::<*mut ffi::PyObject>()).is_null()
     }
 }
 

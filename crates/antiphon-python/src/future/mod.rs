@@ -10,6 +10,7 @@
 //! | [`outcome`] | results, exceptions, cancellation |
 //! | [`awaiting`] | `await`: a future is its own iterator |
 //! | [`iterator`] | the iterator with `send`, `throw` and `close` for everybody else |
+//! | [`sleeping`] | the future of a `sleep`, which a task can do without |
 //! | [`life`] | allocation, the free list, the collector, the report of exceptions that nobody saw |
 //! | [`methods`], [`attributes`] | what Python sees |
 //!
@@ -25,10 +26,11 @@ pub mod life;
 pub mod methods;
 pub mod outcome;
 pub mod schedule;
+pub mod sleeping;
 
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use antiphon_core::future::FutureState;
 use pyo3::ffi;
@@ -76,10 +78,13 @@ impl Inner {
 pub struct FutureData {
     /// The loop, owned; null until `__init__` ran.
     owner: AtomicPtr<ffi::PyObject>,
-    /// Whether the loop is one of ours.
-    native: AtomicBool,
+    /// [`NATIVE`] if the loop is one of ours; and the address of the sleep that waits by it, if one does.
+    origin: AtomicUsize,
     inner: GilCell<Inner>,
 }
+
+/// The loop is one of ours.
+const NATIVE: usize = 1;
 
 impl DerivedPayload for FutureData {}
 
@@ -138,7 +143,7 @@ impl FutureRef {
 
     /// The payload.
     #[inline(always)]
-    fn this(&self) -> &FutureObject {
+    pub fn this(&self) -> &FutureObject {
         // SAFETY: a future, by this type's promise; alive as long as this reference.
         unsafe { This::from_ptr(self.0.as_ptr()) }
     }
@@ -188,10 +193,10 @@ impl FutureObject {
     /// The loop, if it is one of ours.
     #[inline(always)]
     pub fn native_owner(&self) -> Option<&Instance<EventLoop>> {
-        if !self.native.load(Ordering::Relaxed) {
+        if self.origin.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        // SAFETY: set together with the flag, to a `LoopBase` or a subclass; a future keeps its loop alive.
+        // SAFETY: set together with the word, to a `LoopBase` or a subclass; a future keeps its loop alive.
         Some(unsafe { Instance::from_ptr(self.owner.load(Ordering::Relaxed)) })
     }
 
@@ -232,7 +237,7 @@ impl FutureObject {
     /// Binds a new future to a loop of ours.
     #[inline(always)]
     pub fn bind(&self, owner: &Instance<EventLoop>) {
-        self.native.store(true, Ordering::Relaxed);
+        self.origin.store(NATIVE, Ordering::Relaxed);
         self.owner.store(owner.owned().into_ptr(), Ordering::Relaxed);
     }
 
@@ -240,7 +245,7 @@ impl FutureObject {
     pub fn unbind(&self) -> Option<(Owned, bool)> {
         // SAFETY: the reference was owned.
         let owner = unsafe { Owned::from_new(self.owner.swap(ptr::null_mut(), Ordering::Relaxed)) };
-        owner.ok().map(|owner| (owner, self.native.load(Ordering::Relaxed)))
+        owner.ok().map(|owner| (owner, self.origin.load(Ordering::Relaxed) != 0))
     }
 
     /// The task that it went up to takes note of it; whether it was offered.
@@ -283,7 +288,7 @@ impl FutureObject {
     fn set_owner(&self, owner: Owned) {
         // SAFETY: F1; a living object.
         let native = unsafe { ffi::PyObject_TypeCheck(owner.as_ptr(), EventLoop::type_object()) } != 0;
-        self.native.store(native, Ordering::Relaxed);
+        self.origin.store(if native { NATIVE } else { 0 }, Ordering::Relaxed);
         // A second `__init__` keeps the loop of the first alive for good: somebody may be using it right now.
         self.owner.store(owner.into_ptr(), Ordering::Relaxed);
     }

@@ -17,7 +17,7 @@ use crate::ffi::raise;
 use crate::ffi::{Instance, Owned, Raised, Result, This, call, check};
 use crate::handle::{Call, new_handle, queue};
 use crate::names::{import, names};
-use crate::task::{TaskObject, current, step};
+use crate::task::{TaskObject, current, sleep, step};
 use crate::work::{Kind, Work};
 
 impl FutureObject {
@@ -154,13 +154,13 @@ impl FutureObject {
     }
 
     /// The future's turn: everybody who waited for it is called, in order. One that is still pending comes from the timer
-    /// heap: its time has come, and it ends with `None`.
+    /// heap: its time has come, and it ends with what its sleep is to give.
     ///
     /// # Errors
     /// `KeyboardInterrupt` and `SystemExit`; the others are called in the next turn then.
     pub fn run_callbacks(&self, owner: &Instance<EventLoop>) -> Result<()> {
         if !self.state().is_done() {
-            return self.finish(Owned::none());
+            return self.finish_sleep();
         }
         while let Some(callback) = self.inner.with(|inner| inner.callbacks.pop()) {
             if let Err(raised) = self.run_callback(owner, callback) {
@@ -171,6 +171,15 @@ impl FutureObject {
             }
         }
         Ok(())
+    }
+
+    /// Ends the future of a sleep.
+    ///
+    /// # Errors
+    /// What a loop's `call_soon` raises.
+    pub fn finish_sleep(&self) -> Result<()> {
+        let result = self.sleep().and_then(|asleep| sleep::result_of(&asleep));
+        self.finish(result.unwrap_or_else(Owned::none))
     }
 
     #[inline(always)]

@@ -90,10 +90,10 @@ pub fn reference(object: Owned) -> Option<HandleRef> {
     known.then(|| unsafe { Typed::new_unchecked(object) })
 }
 
-/// The handle behind a work item of kind `Handle`, `ArmTimer` or `DisarmTimer`.
+/// The handle behind a work item of kind `Handle` or `Timer`.
 #[inline(always)]
 pub fn of_work(work: &Work) -> &Instance<Handle> {
-    debug_assert!(matches!(work.kind(), Kind::Handle | Kind::ArmTimer | Kind::DisarmTimer));
+    debug_assert!(matches!(work.kind(), Kind::Handle | Kind::Timer));
     // SAFETY: such entries are made from handles only.
     unsafe { Instance::from_ptr(work.as_ptr()) }
 }
@@ -404,7 +404,7 @@ impl Instance<Handle> {
                 Some(work) => drop(work),
                 None => {
                     self.key.replace(Some(key));
-                    drop(owner.inbox().push(Work::new(Kind::DisarmTimer, self.owned())));
+                    drop(owner.inbox().push(Work::new(Kind::Timer, self.owned())));
                 }
             }
         }

@@ -56,7 +56,7 @@ fn get_context(this: &TaskObject) -> Result {
 }
 
 fn get_waiter(this: &TaskObject) -> Result {
-    Ok(or_none(this.inner.with(|inner| inner.waiter.clone())))
+    this.shown_waiter().map(or_none)
 }
 
 fn get_must_cancel(this: &TaskObject) -> Result {

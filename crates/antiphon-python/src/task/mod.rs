@@ -12,7 +12,8 @@
 //! ```
 //!
 //! **Invariant J1**: a task that is not done is in exactly one of these states: its step is due (one entry of the queue or
-//! one call of another loop's refers to it), it is running, or it waits for `waiter`, which has it among its callbacks.
+//! one call of another loop's refers to it), it is running, or it waits for `waiter`, which has it among its callbacks or is
+//! its own sleep (J3).
 //! **Invariant J2**: a loop of ours refers to its tasks until they are done: one that nobody keeps is not lost.
 //!
 //! | file | is |
@@ -27,12 +28,14 @@
 //! | [`current`] | which task runs now, for everybody who asks asyncio |
 //! | [`registry`] | which tasks there are |
 //! | [`sleep`] | `sleep` |
+//! | [`asleep`] | a task that waits for its sleep without a future |
 //! | `shown` | what `python -m asyncio ps` reads, from 3.14 on |
 //! | [`life`] | allocation, the free list, the collector, reports |
 //! | [`methods`] | what Python sees |
 //!
 //! Source: CPython Lib/asyncio/tasks.py and Modules/_asynciomodule.c.
 
+pub mod asleep;
 pub mod cancel;
 pub mod create;
 pub mod current;
@@ -75,7 +78,7 @@ enum Name {
 struct Inner {
     coro: Option<Owned>,
     context: Option<Owned>,
-    /// What it waits for (`_fut_waiter`).
+    /// What it waits for: a future, or its own sleep (`_fut_waiter` shows a future in either case).
     waiter: Option<Owned>,
     /// What its next step throws, other than a cancellation and what the waiter ended with.
     thrown: Option<Owned>,

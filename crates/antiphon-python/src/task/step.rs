@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use pyo3::ffi;
 
-use super::{TaskObject, current, registry, task_type};
+use super::{TaskObject, current, registry, sleep, task_type};
 use crate::event_loop::EventLoop;
 use crate::ffi::raise::{self, Raised};
 use crate::ffi::{Instance, Owned, Result, This, call, call_method, check};
@@ -64,16 +64,28 @@ impl TaskObject {
         if thrown.is_none() && !due {
             return match &waiter {
                 // A successful end needs nothing: the await that goes on fetches the result.
-                Some(waiter) if !waiter.is_none() => ending_of(waiter),
-                _ => Ok(None),
+                Some(waiter) => self.ending_of(waiter),
+                None => Ok(None),
             };
         }
         let thrown = match (thrown, &waiter) {
             (Some(thrown), _) => Some(thrown),
-            (None, Some(waiter)) => ending_of(waiter)?,
+            (None, Some(waiter)) => self.ending_of(waiter)?,
             (None, None) => None,
         };
         self.with_cancellation(thrown)
+    }
+
+    /// What the await of what it waited for would raise.
+    #[inline(always)]
+    fn ending_of(&self, waiter: &Owned) -> Result<Option<Owned>> {
+        if let Some(asleep) = sleep::cast(waiter) {
+            return self.ending_of_sleep(asleep);
+        }
+        match FutureRef::cast(waiter) {
+            Some(future) => future.exception_to_raise(),
+            None => Ok(None),
+        }
     }
 
     /// A cancellation that is due takes the place of whatever else would be thrown, another cancellation excepted.
@@ -235,15 +247,6 @@ pub(super) fn is_cancelled_error(exception: &Owned) -> bool {
     unsafe {
         ffi::Py_TYPE(exception.as_ptr()).cast() == class
             || ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), class) != 0
-    }
-}
-
-/// What the await of a done future would raise.
-#[inline(always)]
-fn ending_of(waiter: &Owned) -> Result<Option<Owned>> {
-    match FutureRef::cast(waiter) {
-        Some(future) => future.exception_to_raise(),
-        None => Ok(None),
     }
 }
 

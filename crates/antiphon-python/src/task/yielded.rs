@@ -10,7 +10,7 @@ use std::ffi::CStr;
 
 use pyo3::ffi;
 
-use super::{TaskObject, registry, task_type};
+use super::{TaskObject, registry, sleep, task_type};
 use crate::ffi::call::call_with_keywords;
 use crate::ffi::raise;
 use crate::ffi::{Owned, Raised, Result, This, call_method, check};
@@ -60,8 +60,10 @@ impl TaskObject {
         if cfg!(Py_3_14) && value.is_exactly(task_type()) {
             registry::draw_edge(self, &value, true)?;
         }
-        self.inner.with(|inner| inner.waiter = Some(value));
-        future.add_task(self)?;
+        if !self.fall_asleep(future) {
+            self.inner.with(|inner| inner.waiter = Some(value));
+            future.add_task(self)?;
+        }
         self.hand_on_cancellation()
     }
 
@@ -165,6 +167,10 @@ impl TaskObject {
         let Some(waiter) = self.inner.with(|inner| inner.waiter.clone()) else {
             return Ok(false);
         };
+        if let Some(cancelled) = sleep::cast(&waiter).and_then(|asleep| self.cancel_sleep(asleep, message)) {
+            return cancelled;
+        }
+        let waiter = self.shown_waiter()?.unwrap_or(waiter);
         if let Some(future) = FutureRef::cast(&waiter) {
             return future.cancel(message);
         }

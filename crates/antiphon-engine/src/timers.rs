@@ -66,7 +66,7 @@ impl<W> TimerHeap<W> {
     /// Returns the key to cancel it with.
     ///
     /// # Panics
-    /// With 2^32 - 1 timers at once.
+    /// With 2^32 - 2 timers at once.
     #[inline]
     pub fn push(&mut self, deadline: Instant, work: W) -> TimerKey {
         let key = self.slab.insert(work);

@@ -22,21 +22,19 @@ impl TimerKey {
 
 /// Ends the list of free slots.
 const NO_SLOT: u32 = u32::MAX;
+/// In the place of the next free slot: this one is `Cancelled`.
+const CANCELLED: u32 = u32::MAX - 1;
 
 /// A slab that has grown beyond this many slots is given back once the last timer is gone.
 const KEPT_SLOTS: usize = 1024;
 
+/// Sixteen bytes for an item of one word.
 #[derive(Debug)]
 struct Slot<W> {
     generation: NonZeroU32,
-    content: Content<W>,
-}
-
-#[derive(Debug)]
-enum Content<W> {
-    Live(W),
-    Cancelled,
-    Free { next: u32 },
+    /// Without an item: the next free slot, or [`CANCELLED`].
+    next: u32,
+    item: Option<W>,
 }
 
 #[derive(Debug)]
@@ -55,15 +53,13 @@ impl<W> Slab<W> {
     /// Stores `work` in a free slot.
     ///
     /// # Panics
-    /// With 2^32 - 1 timers at once.
+    /// With 2^32 - 2 timers at once.
     #[inline]
     pub(super) fn insert(&mut self, work: W) -> TimerKey {
-        if let Some(slot) = self.slots.get_mut(self.first_free as usize)
-            && let Content::Free { next } = slot.content
-        {
-            slot.content = Content::Live(work);
+        if let Some(slot) = self.slots.get_mut(self.first_free as usize) {
+            slot.item = Some(work);
             let key = TimerKey { slot: self.first_free, generation: slot.generation };
-            self.first_free = next;
+            self.first_free = slot.next;
             return key;
         }
         self.insert_in_new_slot(work)
@@ -71,57 +67,46 @@ impl<W> Slab<W> {
 
     #[cold]
     fn insert_in_new_slot(&mut self, work: W) -> TimerKey {
-        let slot = u32::try_from(self.slots.len()).ok().filter(|&slot| slot != NO_SLOT);
-        let slot = slot.expect("fewer than 2^32 - 1 timers");
+        let slot = u32::try_from(self.slots.len()).ok().filter(|&slot| slot < CANCELLED);
+        let slot = slot.expect("fewer than 2^32 - 2 timers");
         let generation = self.first_generation;
-        self.slots.push(Slot { generation, content: Content::Live(work) });
+        self.slots.push(Slot { generation, next: NO_SLOT, item: Some(work) });
         TimerKey { slot, generation }
     }
 
     /// Takes the item that `key` names and leaves its slot to the heap entry that still names it (invariant S1).
     #[inline]
     pub(super) fn cancel(&mut self, key: TimerKey) -> Option<W> {
-        let slot = self.slots.get_mut(key.slot as usize)?;
-        if slot.generation != key.generation || !matches!(slot.content, Content::Live(_)) {
-            return None;
-        }
-        match std::mem::replace(&mut slot.content, Content::Cancelled) {
-            Content::Live(work) => Some(work),
-            Content::Cancelled | Content::Free { .. } => None,
-        }
+        let slot = self.slots.get_mut(key.slot as usize).filter(|slot| slot.generation == key.generation)?;
+        let work = slot.item.take()?;
+        slot.next = CANCELLED;
+        Some(work)
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, key: TimerKey) -> Option<&mut W> {
-        match self.slots.get_mut(key.slot as usize).filter(|slot| slot.generation == key.generation)?.content
-        {
-            Content::Live(ref mut work) => Some(work),
-            Content::Cancelled | Content::Free { .. } => None,
-        }
+        self.slots.get_mut(key.slot as usize).filter(|slot| slot.generation == key.generation)?.item.as_mut()
     }
 
     #[inline]
     pub(super) fn is_cancelled(&self, slot: u32) -> bool {
-        matches!(self.slots[slot as usize].content, Content::Cancelled)
+        let slot = &self.slots[slot as usize];
+        slot.item.is_none() && slot.next == CANCELLED
     }
 
     /// Frees the slot, whose heap entry the caller has removed; returns the item if it was live.
     #[inline]
     pub(super) fn release(&mut self, index: u32) -> Option<W> {
         let slot = &mut self.slots[index as usize];
-        let content = match slot.generation.checked_add(1) {
+        slot.next = match slot.generation.checked_add(1) {
             Some(generation) => {
                 slot.generation = generation;
-                let next = std::mem::replace(&mut self.first_free, index);
-                std::mem::replace(&mut slot.content, Content::Free { next })
+                std::mem::replace(&mut self.first_free, index)
             }
             // Invariant S2: retired, in no list.
-            None => std::mem::replace(&mut slot.content, Content::Free { next: NO_SLOT }),
+            None => NO_SLOT,
         };
-        match content {
-            Content::Live(work) => Some(work),
-            Content::Cancelled | Content::Free { .. } => None,
-        }
+        slot.item.take()
     }
 
     /// Gives the slots of a burst back to the allocator. The caller knows that no slot is in use.
@@ -145,10 +130,7 @@ impl<W> Slab<W> {
 
     /// The live items, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &W> {
-        self.slots.iter().filter_map(|slot| match &slot.content {
-            Content::Live(work) => Some(work),
-            Content::Cancelled | Content::Free { .. } => None,
-        })
+        self.slots.iter().filter_map(|slot| slot.item.as_ref())
     }
 
     #[cfg(test)]

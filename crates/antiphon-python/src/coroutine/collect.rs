@@ -9,6 +9,7 @@ use std::ffi::{c_int, c_void};
 use pyo3::ffi;
 
 use super::Operation;
+use super::binding::Binding;
 use super::life::Coroutine;
 use crate::ffi::raise;
 use crate::ffi::visitor::Visitor;
@@ -28,7 +29,7 @@ pub(super) unsafe extern "C" fn traverse<O: Operation>(
             return status;
         }
         let visitor = Visitor::new(visit, arg);
-        match this.bound_to.with(|object| visitor.all(object.as_ref())) {
+        match this.binding.traverse(visitor) {
             0 => this.operation.peek(|operation| operation.traverse(visitor)).unwrap_or(0),
             status => status,
         }

@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::ffi;
 
+use super::binding::{Binding, LookedUp};
 use super::{Operation, Resume, Step};
 use crate::ffi::raise::{self, runtime_error, type_error, value_error};
+use crate::ffi::static_str::StaticStr;
 use crate::ffi::step_cell::{Lent, Phase, StepCell};
-use crate::ffi::{GilCell, Instance, Owned, Payload, Raised, Result};
+use crate::ffi::{Instance, Owned, Payload, Raised, Result};
 
 /// The payload of a native coroutine.
-pub struct Coroutine<O> {
-    qualified_name: &'static str,
+pub struct Coroutine<O: Operation> {
+    qualified_name: StaticStr,
     pub(super) operation: StepCell<O>,
-    /// Set where looking up a special method makes the coroutine: see [`super::special`].
-    call: Option<ffi::vectorcallfunc>,
-    /// The object that the special method belongs to.
-    pub(super) bound_to: GilCell<Option<Owned>>,
+    /// What looking up a special method leaves here: see [`super::special`].
+    pub(super) binding: O::Binding,
     /// Whether its finalizer ran: the interpreter will not run it again.
     finalized: AtomicBool,
     /// Whether the collector knows it.
@@ -28,10 +28,9 @@ impl<O: Operation> Coroutine<O> {
     #[inline(always)]
     fn new(qualified_name: &'static str, operation: StepCell<O>) -> Self {
         Self {
-            qualified_name,
+            qualified_name: StaticStr::new(qualified_name),
             operation,
-            call: None,
-            bound_to: GilCell::new(None),
+            binding: O::Binding::default(),
             finalized: AtomicBool::new(false),
             tracked: AtomicBool::new(false),
         }
@@ -56,20 +55,21 @@ pub fn make<O: Operation>(qualified_name: &'static str, operation: O) -> Result 
 
 /// The same, of `object`'s special method, to be called by `call` before it can be awaited.
 #[inline]
-pub(super) fn make_bound<O: Operation>(
+pub(super) fn make_bound<O: Operation<Binding = LookedUp>>(
     qualified_name: &'static str,
     operation: O,
     object: Owned,
     call: ffi::vectorcallfunc,
 ) -> Result {
     let mut made = Coroutine::new(qualified_name, StepCell::withheld(operation));
-    (made.call, made.bound_to) = (Some(call), GilCell::new(Some(object)));
+    made.binding = LookedUp::new(object, call);
     O::class().create(made)
 }
 
-impl<O: Operation> Coroutine<O> {
+impl<O: Operation<Binding = LookedUp>> Coroutine<O> {
     /// Where instances of its type keep the function that calls them.
-    pub(super) const CALL_OFFSET: usize = Instance::<Self>::PAYLOAD_OFFSET + offset_of!(Self, call);
+    pub(super) const CALL_OFFSET: usize =
+        Instance::<Self>::PAYLOAD_OFFSET + offset_of!(Self, binding) + LookedUp::CALL_OFFSET;
 }
 
 impl<O: Operation> Instance<Coroutine<O>> {
@@ -242,13 +242,13 @@ impl<O: Operation> Instance<Coroutine<O>> {
 
     /// The object whose special method made it.
     pub(super) fn bound_to(&self) -> Option<Owned> {
-        self.bound_to.get()
+        self.binding.object()
     }
 
     /// The same, given away; for one that ended.
     #[inline(always)]
     pub(super) fn take_bound_to(&self) -> Option<Owned> {
-        self.bound_to.take()
+        self.binding.take_object()
     }
 
     /// Whether its finalizer ran.
@@ -264,7 +264,7 @@ impl<O: Operation> Instance<Coroutine<O>> {
 
     /// As [`Self::qualified_name`].
     pub(super) fn static_name(&self) -> &'static str {
-        self.qualified_name
+        self.qualified_name.get()
     }
 
     /// Whether somebody awaits it: it yielded and has not ended.
@@ -274,12 +274,13 @@ impl<O: Operation> Instance<Coroutine<O>> {
 
     /// `Lock.acquire` and the like.
     pub fn qualified_name(&self) -> Result {
-        Owned::str(self.qualified_name)
+        Owned::str(self.static_name())
     }
 
     /// The last part of that.
     pub fn name(&self) -> Result {
-        Owned::str(self.qualified_name.rsplit('.').next().unwrap_or(self.qualified_name))
+        let name = self.static_name();
+        Owned::str(name.rsplit('.').next().unwrap_or(name))
     }
 }
 

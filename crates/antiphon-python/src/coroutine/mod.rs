@@ -23,11 +23,12 @@
 //! | [`collect`] | its end: the cycle collector, "never awaited", suspended ones closed |
 //! | [`class`] | an operation's type object, and memory at rest |
 //! | [`exceptions`] | `StopIteration` for a result, the exception that `throw` is given |
-//! | [`special`] | `__aenter__` and `__aexit__` without bound methods, until 3.13 |
+//! | [`special`], [`binding`] | `__aenter__` and `__aexit__` without bound methods, until 3.13 |
 //! | [`delegate`] | `await` of any Python awaitable, for operations that call back into Python |
 //!
 //! Source: PEP 342, PEP 380, PEP 492; CPython Objects/genobject.c.
 
+mod binding;
 mod class;
 pub mod collect;
 mod delegate;
@@ -43,6 +44,7 @@ use crate::ffi::raise;
 use crate::ffi::visitor::Visitor;
 use crate::ffi::{Instance, Owned, Result};
 
+pub use binding::{Binding, LookedUp};
 pub use class::Class;
 pub use delegate::Delegate;
 pub use life::{Coroutine, make};
@@ -85,6 +87,9 @@ pub enum Step {
 pub trait Operation: Sized + Send + 'static {
     /// The dotted name of its coroutines' type; `_antiphon` has it under the last part.
     const TYPE_NAME: &'static CStr;
+
+    /// [`LookedUp`] for operations of special methods, `()` for all others.
+    type Binding: Binding;
 
     /// Its coroutines' type object and memory: a static of the implementing module.
     fn class() -> &'static Class;

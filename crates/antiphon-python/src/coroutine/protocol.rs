@@ -10,7 +10,7 @@ use pyo3::ffi;
 use super::collect;
 use super::exceptions::{exception_given, stop_iteration};
 use super::life::Coroutine;
-use super::{Operation, Resume, Step};
+use super::{LookedUp, Operation, Resume, Step};
 use crate::ffi::{Args, HeapType, Instance, Owned, Raised, Result, call_method, guard, guard_int};
 use crate::names::names;
 
@@ -163,15 +163,15 @@ fn last_part(dotted: &'static CStr) -> &'static CStr {
 
 /// Makes the type of an operation's coroutines, adds it to the module, and has it counted among the coroutines.
 pub fn load<O: Operation>(module: &Owned) -> Result<()> {
-    load_with::<O>(module, false)
+    load_with::<O>(module, |made| made)
 }
 
 /// The same for an operation of special methods ([`super::special`]).
-pub fn load_special<O: Operation>(module: &Owned) -> Result<()> {
-    load_with::<O>(module, true)
+pub fn load_special<O: Operation<Binding = LookedUp>>(module: &Owned) -> Result<()> {
+    load_with::<O>(module, |made| made.called_through(Coroutine::<O>::CALL_OFFSET))
 }
 
-fn load_with<O: Operation>(module: &Owned, called: bool) -> Result<()> {
+fn load_with<O: Operation>(module: &Owned, complete: fn(HeapType) -> HeapType) -> Result<()> {
     if O::class().type_object().is_null() {
         let made = HeapType::new(O::TYPE_NAME, This::<O>::SIZE)
             .collected()
@@ -194,8 +194,7 @@ fn load_with<O: Operation>(module: &Owned, called: bool) -> Result<()> {
             .attribute(c"__qualname__", get_qualified_name::<O>, None, c"The class and method that made it.")
             .attribute(c"cr_running", get_running::<O>, None, c"Whether a step is under way.")
             .attribute(c"cr_suspended", get_suspended::<O>, None, c"Whether it waits.");
-        let made = if called { made.called_through(Coroutine::<O>::CALL_OFFSET) } else { made };
-        let made = made.build(None, This::<O>::PAYLOAD_OFFSET)?;
+        let made = complete(made).build(None, This::<O>::PAYLOAD_OFFSET)?;
         O::class().set_type(made);
         // SAFETY: a type object is an object.
         let class = unsafe { Owned::from_borrowed(made.cast()) };

@@ -14,8 +14,8 @@ use std::sync::OnceLock;
 
 use pyo3::ffi;
 
-use super::Operation;
 use super::life::{self, Coroutine};
+use super::{LookedUp, Operation};
 use crate::ffi::raise::type_error;
 use crate::ffi::{Args, HeapType, Instance, Owned, Payload, Raised, Result, check, guard};
 use crate::getter;
@@ -27,7 +27,7 @@ unsafe extern "C" {
 }
 
 /// An operation of which a special method makes coroutines.
-pub trait Special: Operation {
+pub trait Special: Operation<Binding = LookedUp> {
     /// One for the object that the method belongs to, as if the method had been called without saying more.
     fn of(object: &Owned) -> Option<Self>;
 

@@ -26,6 +26,7 @@ pub mod instance;
 pub mod new_bytes;
 pub mod owned;
 pub mod raise;
+pub mod static_str;
 pub mod step_cell;
 pub mod thread_end;
 pub mod visitor;

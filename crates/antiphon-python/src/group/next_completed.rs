@@ -67,6 +67,7 @@ impl NextCompleted {
 
 impl Operation for NextCompleted {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.NextCompleted";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &CLASS

@@ -57,6 +57,7 @@ impl Enter {
 
 impl Operation for Enter {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.TaskGroupEnter";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &ENTER
@@ -287,6 +288,7 @@ impl Leave {
 
 impl Operation for Leave {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.TaskGroupLeave";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &LEAVE

@@ -8,7 +8,7 @@ use pyo3::ffi;
 
 use super::timeout::{Timeout, derived};
 use crate::coroutine::special::{self, Special};
-use crate::coroutine::{self, Class, Operation, Resume, Step};
+use crate::coroutine::{self, Class, LookedUp, Operation, Resume, Step};
 #[cfg(not(Py_3_14))]
 use crate::ffi::Payload;
 use crate::ffi::raise;
@@ -58,6 +58,7 @@ impl Special for Enter {
 
 impl Operation for Enter {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.TimeoutEnter";
+    type Binding = LookedUp;
 
     fn class() -> &'static Class {
         &ENTER
@@ -105,6 +106,7 @@ impl Special for Leave {
 
 impl Operation for Leave {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.TimeoutLeave";
+    type Binding = LookedUp;
 
     fn class() -> &'static Class {
         &LEAVE

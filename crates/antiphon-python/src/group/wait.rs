@@ -150,6 +150,7 @@ fn sort_out(all: Owned, children: &[Owned], complete: bool) -> Result {
 
 impl Operation for WaitForMany {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.WaitForMany";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &CLASS

@@ -113,6 +113,7 @@ impl WaitFor {
 
 impl Operation for WaitFor {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.WaitFor";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &CLASS

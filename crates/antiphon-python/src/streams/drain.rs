@@ -103,6 +103,7 @@ impl Drain {
 
 impl Operation for Drain {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.StreamDrain";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &DRAIN
@@ -167,6 +168,7 @@ pub fn wait_closed(writer: &Instance<StreamWriter>) -> Result {
 
 impl Operation for WaitClosed {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.StreamWaitClosed";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &WAIT_CLOSED

@@ -244,6 +244,7 @@ impl Read {
 
 impl Operation for Read {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.StreamRead";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &CLASS

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int};
 
 use crate::coroutine::special::Special;
-use crate::coroutine::{self, Class, Operation, Resume, Step};
+use crate::coroutine::{self, Class, LookedUp, Operation, Resume, Step};
 use crate::ffi::instance::Typed;
 use crate::ffi::visitor::Visitor;
 use crate::ffi::{Owned, Result};
@@ -103,6 +103,7 @@ impl<T: Acquirable> AcquireOperation<T> {
 
 impl<T: Acquirable> Operation for AcquireOperation<T> {
     const TYPE_NAME: &'static CStr = T::ACQUIRE.0;
+    type Binding = ();
 
     fn class() -> &'static Class {
         T::ACQUIRE.1
@@ -123,6 +124,7 @@ pub struct EnterOperation<T: Acquirable>(Acquire<T>);
 
 impl<T: Acquirable> Operation for EnterOperation<T> {
     const TYPE_NAME: &'static CStr = T::ENTER.0;
+    type Binding = LookedUp;
 
     fn class() -> &'static Class {
         T::ENTER.1
@@ -153,6 +155,7 @@ pub struct ExitOperation<T: Acquirable>(Typed<T>);
 
 impl<T: Acquirable> Operation for ExitOperation<T> {
     const TYPE_NAME: &'static CStr = T::EXIT.0;
+    type Binding = LookedUp;
 
     fn class() -> &'static Class {
         T::EXIT.1

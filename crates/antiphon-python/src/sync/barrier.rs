@@ -214,6 +214,7 @@ static WAIT: Class = Class::new();
 
 impl Operation for BarrierWait {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.BarrierOperation";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &WAIT
@@ -252,6 +253,7 @@ static CHANGE: Class = Class::new();
 
 impl Operation for BarrierChange {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.BarrierChangeOperation";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &CHANGE

@@ -151,6 +151,7 @@ static WAIT: Class = Class::new();
 
 impl Operation for ConditionWait {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.ConditionOperation";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &WAIT
@@ -211,6 +212,7 @@ static WAIT_FOR: Class = Class::new();
 
 impl Operation for ConditionWaitFor {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.ConditionWaitForOperation";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &WAIT_FOR

@@ -24,6 +24,7 @@ static CALL: Class = Class::new();
 
 impl Operation for CallOperation {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.CallOperation";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &CALL
@@ -71,6 +72,7 @@ static RELEASE: Class = Class::new();
 
 impl Operation for ReleaseOperation {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.ReleaseOperation";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &RELEASE

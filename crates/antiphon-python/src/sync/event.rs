@@ -115,6 +115,7 @@ static WAIT: Class = Class::new();
 
 impl Operation for EventWait {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.EventOperation";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &WAIT

@@ -83,7 +83,7 @@ impl TaskObject {
         }
         drop(asleep.while_suspended(|sleep| sleep.set_nap(Nap::Asleep(key))));
         asleep.rest_untracked();
-        let waiter = self.inner.with(|inner| inner.waiter.replace(object));
+        let waiter = self.inner.with(|inner| inner.wait_for(object));
         drop(waiter);
         true
     }
@@ -121,7 +121,7 @@ impl TaskObject {
     /// # Errors
     /// `MemoryError`.
     pub(super) fn shown_waiter(&self) -> Result<Option<Owned>> {
-        let waiter = self.inner.with(|inner| inner.waiter.clone());
+        let waiter = self.inner.with(|inner| inner.waiter());
         let (Some(object), Some(owner)) = (&waiter, self.as_future().native_owner()) else {
             return Ok(waiter);
         };
@@ -145,7 +145,7 @@ impl TaskObject {
             None => future.this().add_task(self)?,
         }
         asleep.name_to_future();
-        let before = self.inner.with(|inner| inner.waiter.replace(future.object().clone()));
+        let before = self.inner.with(|inner| inner.wait_for(future.object().clone()));
         drop(before);
         Ok(Some(future.into_object()))
     }
@@ -159,7 +159,7 @@ impl TaskObject {
 pub fn wake(owner: &Instance<EventLoop>, object: &Owned) -> Result<()> {
     // SAFETY: such entries are made from tasks only.
     let this: &TaskObject = unsafe { This::from_ptr(object.as_ptr()) };
-    let Some(waiter) = this.inner.with(|inner| inner.waiter.clone()) else {
+    let Some(waiter) = this.inner.with(|inner| inner.waiter()) else {
         return Ok(());
     };
     if let Some(asleep) = sleep::cast(&waiter) {

@@ -105,8 +105,8 @@ impl TaskObject {
             None => unsafe { Owned::from_new(ffi::PyContext_CopyCurrent())? },
         };
         let name = match name {
-            None => Name::Number(next_number()),
-            Some(name) => Name::Text(text(name)?),
+            None => Name::number(next_number()),
+            Some(name) => Name::text(text(name)?),
         };
         let before = self.inner.with(|inner| {
             inner.reports_its_loss = true;

@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_void};
 
 use pyo3::ffi;
 
-use super::{BASE, Inner, Name, TaskData, TaskObject, registry, task_type};
+use super::{BASE, Inner, TaskData, TaskObject, registry, task_type};
 use crate::event_loop::{Core, EventLoop};
 use crate::ffi::derived::{allocate, clear_weak_references};
 use crate::ffi::{Args, HeapType, Instance, Owned, Result, This, call_method, guard, guard_int};
@@ -74,11 +74,7 @@ unsafe extern "C" fn init(
 
 impl Inner {
     fn objects(&self) -> impl Iterator<Item = &Owned> {
-        let name = match &self.name {
-            Name::Text(text) => Some(text),
-            _ => None,
-        };
-        [&self.coro, &self.context, &self.waiter, &self.thrown].into_iter().flatten().chain(name)
+        [&self.coro, &self.context, &self.waiter].into_iter().flatten().chain(self.name.as_text())
     }
 }
 

@@ -30,6 +30,7 @@
 //! | [`sleep`] | `sleep` |
 //! | [`asleep`] | a task that waits for its sleep without a future |
 //! | `shown` | what `python -m asyncio ps` reads, from 3.14 on |
+//! | [`name`] | its name, one word |
 //! | [`life`] | allocation, the free list, the collector, reports |
 //! | [`methods`] | what Python sees |
 //!
@@ -42,6 +43,7 @@ pub mod current;
 pub mod eager;
 pub mod life;
 pub mod methods;
+mod name;
 pub mod registry;
 #[cfg(Py_3_14)]
 pub mod shown;
@@ -63,15 +65,7 @@ use crate::ffi::{Derived, DerivedPayload, GilCell, HeapType, Instance, Owned, Re
 use crate::future::{FutureData, FutureObject, FutureRef, future_type};
 use crate::names::names;
 use crate::work::{Kind, Work};
-
-/// A task's name: most are never asked for, so the default ones are numbers until they are.
-#[derive(Default)]
-enum Name {
-    #[default]
-    None,
-    Number(u64),
-    Text(Owned),
-}
+use name::{Name, NameIs};
 
 /// The part of a task that changes.
 #[derive(Default)]
@@ -80,16 +74,44 @@ struct Inner {
     context: Option<Owned>,
     /// What it waits for: a future, or its own sleep (`_fut_waiter` shows a future in either case).
     waiter: Option<Owned>,
-    /// What its next step throws, other than a cancellation and what the waiter ended with.
-    thrown: Option<Owned>,
     name: Name,
     cancellation: Cancellation,
+    /// Whether `waiter` is what its next step throws: its step is due then, and it waits for nothing.
+    throws: bool,
     /// Whether it is reported if it is dropped before it is done.
     reports_its_loss: bool,
     /// Whether the interpreter's own list of tasks has it.
     listed: bool,
     /// Whether it fails at its end because a step of its blocked the loop ([`crate::watch::verdict`]).
     condemned: bool,
+}
+
+impl Inner {
+    /// What it waits for.
+    #[inline(always)]
+    fn waiter(&self) -> Option<Owned> {
+        if self.throws { None } else { self.waiter.clone() }
+    }
+
+    /// It waits for this from here on; gives back what was there, for the caller to drop.
+    #[inline(always)]
+    fn wait_for(&mut self, waiter: Owned) -> Option<Owned> {
+        self.throws = false;
+        self.waiter.replace(waiter)
+    }
+
+    /// Its next step throws this.
+    fn throw_next(&mut self, exception: Owned) -> Option<Owned> {
+        self.throws = true;
+        self.waiter.replace(exception)
+    }
+
+    /// It waits for nothing from here on: what it waited for, and what its step throws.
+    #[inline(always)]
+    fn stop_waiting(&mut self) -> (Option<Owned>, Option<Owned>) {
+        let taken = self.waiter.take();
+        if std::mem::take(&mut self.throws) { (None, taken) } else { (taken, None) }
+    }
 }
 
 /// The payload of `Task`.
@@ -157,7 +179,7 @@ impl TaskObject {
     /// there, until the collector finds both. Else the last reference to it may be inside of what it awaits, and its
     /// coroutine would be closed while that is being closed.
     pub fn stay_with_waiter(&self) {
-        let waiter = self.inner.with(|inner| inner.waiter.clone());
+        let waiter = self.inner.with(|inner| inner.waiter());
         if let Some(future) = waiter.as_ref().and_then(FutureRef::cast) {
             future.keep(self);
         }
@@ -170,13 +192,10 @@ impl TaskObject {
 
     /// Its name, made up now if it was not given one.
     fn name(&self) -> Result {
-        let number = match self.inner.with(|inner| match &inner.name {
-            Name::None => Err(Owned::none()),
-            Name::Number(number) => Ok(*number),
-            Name::Text(text) => Err(text.clone()),
-        }) {
-            Ok(number) => number,
-            Err(name) => return Ok(name),
+        let number = match self.inner.with(|inner| inner.name.get()) {
+            NameIs::None => return Ok(Owned::none()),
+            NameIs::Number(number) => number,
+            NameIs::Text(text) => return Ok(text),
         };
         let text = Owned::str(&format!("Task-{number}"))?;
         self.set_name(text.clone());
@@ -184,7 +203,7 @@ impl TaskObject {
     }
 
     fn set_name(&self, text: Owned) {
-        let before = self.inner.with(|inner| std::mem::replace(&mut inner.name, Name::Text(text)));
+        let before = self.inner.with(|inner| std::mem::replace(&mut inner.name, Name::text(text)));
         drop(before);
         #[cfg(Py_3_14)]
         if shown::fill_name(self).is_err() {

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::ffi;
 
-use super::{Name, TaskObject};
+use super::{NameIs, TaskObject};
 use crate::ffi::{Owned, Raised, Result, raise};
 use crate::names::{import, names};
 
@@ -141,14 +141,10 @@ pub fn fill_name(task: &TaskObject) -> Result<()> {
     let Some(Some(offsets)) = OFFSETS.get() else {
         return Ok(());
     };
-    let name = match task.inner.with(|inner| match &inner.name {
-        Name::None => Ok(None),
-        Name::Number(number) => Err(*number),
-        Name::Text(text) => Ok(Some(text.clone())),
-    }) {
-        Ok(None) => return Ok(()),
-        Ok(Some(text)) => text,
-        Err(number) => Owned::int(number as i64)?,
+    let name = match task.inner.with(|inner| inner.name.get()) {
+        NameIs::None => return Ok(()),
+        NameIs::Text(text) => text,
+        NameIs::Number(number) => Owned::int(number as i64)?,
     };
     drop(put(task, offsets.name, name));
     Ok(())

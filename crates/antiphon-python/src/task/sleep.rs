@@ -138,6 +138,7 @@ impl Delay {
 
 impl Operation for Sleep {
     const TYPE_NAME: &'static std::ffi::CStr = c"antiphon._antiphon.Sleep";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &CLASS

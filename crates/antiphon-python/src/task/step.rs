@@ -53,8 +53,8 @@ impl TaskObject {
     /// What the next step throws; the task waits for nothing any more.
     #[inline(always)]
     pub(super) fn next_exception(&self) -> Result<Option<Owned>> {
-        let (waiter, thrown, due) =
-            self.inner.with(|inner| (inner.waiter.take(), inner.thrown.take(), inner.cancellation.is_due()));
+        let ((waiter, thrown), due) =
+            self.inner.with(|inner| (inner.stop_waiting(), inner.cancellation.is_due()));
         if cfg!(Py_3_14)
             && let Some(task) = &waiter
             && task.is_exactly(task_type())

@@ -84,8 +84,7 @@ impl TaskObject {
         if self.as_future().state().is_done() {
             return Err(self.already_done());
         }
-        let waiter_and_thrown = self.inner.with(|inner| (inner.waiter.take(), inner.thrown.take()));
-        let (_waiter, thrown) = waiter_and_thrown;
+        let (_waiter, thrown) = self.inner.with(|inner| inner.stop_waiting());
         let thrown = self.with_cancellation(thrown.or(ending))?;
         let owner = self.as_future().owner_or_none();
         let task = self.owned();

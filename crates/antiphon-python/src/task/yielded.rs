@@ -61,7 +61,7 @@ impl TaskObject {
             registry::draw_edge(self, &value, true)?;
         }
         if !self.fall_asleep(future) {
-            self.inner.with(|inner| inner.waiter = Some(value));
+            drop(self.inner.with(|inner| inner.wait_for(value)));
             future.add_task(self)?;
         }
         self.hand_on_cancellation()
@@ -121,7 +121,7 @@ impl TaskObject {
         let add = value.attr(&names.add_done_callback)?;
         let context = self.context().unwrap_or_else(Owned::none);
         call_with_keywords(&add, &[&self.wake_up()?, &context], Some(&names.context_keyword))?;
-        let before = self.inner.with(|inner| inner.waiter.replace(value.clone()));
+        let before = self.inner.with(|inner| inner.wait_for(value.clone()));
         drop(before);
         registry::draw_edge(self, value, true)?;
         self.hand_on_cancellation()
@@ -157,14 +157,14 @@ impl TaskObject {
 
     /// Throws into the coroutine in the next turn.
     fn throw_next(&self, exception: Owned) -> Result<()> {
-        let before = self.inner.with(|inner| inner.thrown.replace(exception));
+        let before = self.inner.with(|inner| inner.throw_next(exception));
         drop(before);
         self.schedule_step()
     }
 
     /// Cancels what it waits for; whether that took the cancellation upon itself.
     pub(super) fn cancel_waiter(&self, message: Option<&Owned>) -> Result<bool> {
-        let Some(waiter) = self.inner.with(|inner| inner.waiter.clone()) else {
+        let Some(waiter) = self.inner.with(|inner| inner.waiter()) else {
             return Ok(false);
         };
         if let Some(cancelled) = sleep::cast(&waiter).and_then(|asleep| self.cancel_sleep(asleep, message)) {

@@ -72,6 +72,7 @@ impl PutOperation {
 
 impl<D: Direction> Operation for Transfer<D> {
     const TYPE_NAME: &'static CStr = D::TYPE_NAME;
+    type Binding = ();
 
     fn class() -> &'static Class {
         D::class()
@@ -213,6 +214,7 @@ static JOIN: Class = Class::new();
 
 impl Operation for JoinOperation {
     const TYPE_NAME: &'static CStr = c"antiphon._antiphon.QueueJoinOperation";
+    type Binding = ();
 
     fn class() -> &'static Class {
         &JOIN

@@ -54,16 +54,61 @@ pub fn channel<T: Send>(bound: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 /// The end of a channel that messages are sent to; see [`channel`].
+///
+/// ```
+/// use antiphon::{TryQueueError, channel};
+///
+/// let (sender, receiver) = channel(1);
+/// assert!(sender.try_send("one").is_ok());
+/// assert_eq!(sender.try_send("two"), Err(("two", TryQueueError::NotNow)));
+/// let other = sender.clone();
+/// antiphon::run(async {
+///     assert_eq!(receiver.recv().await, Ok("one"));
+///     other.send("two").await.unwrap();
+/// })?;
+/// sender.close(); // for all senders; what was sent can be received
+/// assert_eq!(other.try_send("three"), Err(("three", TryQueueError::ShutDown)));
+/// assert_eq!(receiver.try_recv(), Ok("two"));
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 pub struct Sender<T> {
     shared: Arc<Shared<T>>,
 }
 
 /// The end of a channel that messages come out of; see [`channel`].
+///
+/// ```
+/// use antiphon::{QueueError, TryQueueError, channel};
+///
+/// let (sender, receiver) = channel(0);
+/// assert_eq!(receiver.try_recv(), Err(TryQueueError::NotNow));
+/// sender.try_send(1).unwrap();
+/// assert_eq!((receiver.len(), receiver.is_empty()), (1, false));
+/// receiver.close(); // nobody sends any more
+/// assert!(sender.try_send(2).is_err());
+/// antiphon::run(async {
+///     assert_eq!(receiver.recv().await, Ok(1));
+///     assert_eq!(receiver.recv().await, Err(QueueError::ShutDown));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
 }
 
 /// Why a message was not sent, and the message.
+///
+/// ```
+/// use antiphon::{QueueError, channel};
+///
+/// antiphon::run(async {
+///     let (sender, receiver) = channel(1);
+///     receiver.close();
+///     let error = sender.send("nobody reads it").await.unwrap_err();
+///     assert_eq!((error.message, error.reason), ("nobody reads it", QueueError::ShutDown));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 pub struct SendError<T> {
     /// The message.
     pub message: T,

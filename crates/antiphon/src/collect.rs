@@ -56,6 +56,17 @@ where
 
 /// As [`gather`], but errors are results like others: `return_exceptions=True`.
 ///
+/// ```
+/// use antiphon::{JoinError, gather_all};
+///
+/// antiphon::run(async {
+///     let halves = [4, 5, 6].map(|n| async move { if n % 2 == 0 { Ok(n / 2) } else { Err(format!("{n} is odd")) } });
+///     let outcomes = gather_all(halves).await.unwrap();
+///     assert!(matches!(outcomes[..], [Ok(2), Err(JoinError::Failed(_)), Ok(3)]));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
+///
 /// # Errors
 /// [`Cancelled`].
 ///
@@ -127,6 +138,19 @@ async fn gather_steps<T, E>(tasks: &[Task<T, E>], keep_errors: bool) -> Result<(
 }
 
 /// What [`wait`] comes back with.
+///
+/// ```
+/// use antiphon::{Cancelled, ReturnWhen, sleep, spawn, wait};
+/// use std::time::Duration;
+///
+/// antiphon::Runner::new().virtual_clock().run(async {
+///     let tasks = [1, 9].map(|seconds| spawn(sleep(Duration::from_secs(seconds))));
+///     let waited = wait(tasks, Some(Duration::from_secs(3)), ReturnWhen::AllCompleted).await?;
+///     assert_eq!((waited.done.len(), waited.pending.len()), (1, 1));
+///     Ok::<_, Cancelled>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Waited<T, E> {
     /// Tasks that have ended, in the order in which they were given.
@@ -200,6 +224,19 @@ pub async fn wait<T, E>(
 }
 
 /// Tasks in the order of their ends; see [`as_completed`].
+///
+/// ```
+/// use antiphon::{Cancelled, as_completed, spawn};
+///
+/// antiphon::run(async {
+///     let mut tasks = as_completed(["a", "b"].map(|name| spawn(async move { Ok::<_, Cancelled>(name) })));
+///     assert_eq!(tasks.next().await?.unwrap().await.unwrap(), "a");
+///     assert_eq!(tasks.next().await?.unwrap().await.unwrap(), "b");
+///     assert!(tasks.next().await?.is_none());
+///     Ok::<_, Cancelled>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct AsCompleted<T, E> {
     tasks: Vec<Option<Task<T, E>>>,

@@ -136,6 +136,21 @@ impl<T> fmt::Debug for ContextVar<T> {
 }
 
 /// What [`ContextVar::set`] replaced, for [`ContextVar::reset`].
+///
+/// ```
+/// use antiphon::ContextVar;
+///
+/// static DEPTH: ContextVar<u32> = ContextVar::new("depth");
+///
+/// antiphon::run(async {
+///     DEPTH.set(1);
+///     let token = DEPTH.set(2);
+///     assert_eq!(token.old_value(), Some(&1));
+///     DEPTH.reset(token).unwrap();
+///     assert_eq!(DEPTH.get(), Some(1));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 pub struct Token<T> {
     variable: u64,
     context: Context,
@@ -157,6 +172,22 @@ impl<T: fmt::Debug> fmt::Debug for Token<T> {
 }
 
 /// Why a variable cannot be reset.
+///
+/// ```
+/// use antiphon::{ContextVar, TokenError, copy_context};
+///
+/// static USER: ContextVar<&str> = ContextVar::new("user");
+/// static GROUP: ContextVar<&str> = ContextVar::new("group");
+///
+/// antiphon::run(async {
+///     let token = USER.set("alice");
+///     assert_eq!(GROUP.reset(token).unwrap_err(), TokenError::OtherVariable);
+///     let token = USER.set("bob");
+///     let elsewhere = copy_context().run(|| USER.reset(token));
+///     assert_eq!(elsewhere.unwrap_err(), TokenError::OtherContext);
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum TokenError {
     /// The token was made by another variable.
@@ -284,6 +315,21 @@ impl fmt::Debug for Context {
 }
 
 /// A copy of the running context: `contextvars.copy_context`.
+///
+/// ```
+/// use antiphon::{ContextVar, copy_context};
+///
+/// static USER: ContextVar<&str> = ContextVar::new("user");
+///
+/// antiphon::run(async {
+///     USER.set("alice");
+///     let copy = copy_context();
+///     USER.set("bob");
+///     assert_eq!((copy.get(&USER), copy.len()), (Some("alice"), 1));
+///     assert_eq!(copy.run(|| USER.get()), Some("alice"));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[must_use]
 pub fn copy_context() -> Context {
     current(Missing::None).map(|context| context.copy()).unwrap_or_default()

@@ -50,6 +50,18 @@ pub const fn cores(count: usize) -> Cores {
 }
 
 /// The settings of [`cores`].
+///
+/// ```
+/// use antiphon::{Cancelled, cores};
+/// use std::time::Duration;
+///
+/// let settings = cores(2)
+///     .pinned() // each thread stays on a processor
+///     .warn_after(Duration::from_millis(100))
+///     .tell_after(Duration::from_millis(100), |slow| eprintln!("{slow}"));
+/// assert_eq!(settings.run(async |core| Ok::<_, Cancelled>(core.index() * 10))?, [0, 10]);
+/// # Ok::<(), antiphon::CoresError<antiphon::Cancelled>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "cores do nothing until run is called"]
 pub struct Cores {
@@ -180,6 +192,14 @@ fn available() -> usize {
 }
 
 /// One of the loops that [`Cores::run`] runs; it belongs to that loop's thread.
+///
+/// ```
+/// use antiphon::{Cancelled, cores};
+///
+/// let names = cores(2).run(async |core| Ok::<_, Cancelled>(format!("{} of {}", core.index(), core.count())))?;
+/// assert_eq!(names, ["0 of 2", "1 of 2"]);
+/// # Ok::<(), antiphon::CoresError<antiphon::Cancelled>>(())
+/// ```
 #[derive(Clone)]
 pub struct Core {
     place: Rc<Place>,

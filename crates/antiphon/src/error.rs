@@ -11,6 +11,30 @@ use std::rc::Rc;
 ///
 /// It can be handled like any error: clean up (which may await), then pass it on with `?`. Who does not pass it on takes the
 /// request back with [`Task::uncancel`](crate::Task::uncancel).
+///
+/// ```
+/// use antiphon::{Cancelled, Event, JoinError, spawn, yield_now};
+/// use std::{cell::Cell, rc::Rc};
+///
+/// antiphon::run(async {
+///     let clean = Rc::new(Cell::new(false));
+///     let seen = Rc::clone(&clean);
+///     let task = spawn(async move {
+///         let outcome = Event::new().wait().await;
+///         if outcome == Err(Cancelled) {
+///             yield_now().await?; // cleaning up may wait
+///             seen.set(true);
+///         }
+///         outcome
+///     });
+///     yield_now().await?;
+///     task.cancel();
+///     assert!(matches!(task.await, Err(JoinError::Cancelled)));
+///     assert!(clean.get());
+///     Ok::<_, Cancelled>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
 pub struct Cancelled;
 
@@ -119,6 +143,18 @@ fn has_cancelled(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// What a task that panicked said; copies are of the same panic.
+///
+/// ```
+/// use antiphon::{JoinError, spawn};
+///
+/// antiphon::run(async {
+///     let task = spawn(async { if true { panic!("on purpose") } else { Ok::<(), String>(()) } });
+///     let Err(JoinError::Panicked(panic)) = task.await else { panic!() };
+///     assert_eq!(panic.message(), "on purpose");
+///     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panic.resume())).is_err());
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Clone)]
 pub struct Panic {
     /// One pointer: every task has room for a panic.
@@ -171,6 +207,18 @@ impl fmt::Debug for Panic {
 }
 
 /// What joining a task fails with.
+///
+/// ```
+/// use antiphon::{JoinError, spawn};
+///
+/// antiphon::run(async {
+///     let task = spawn(async { Err::<(), _>("no such file") });
+///     let error = task.await.unwrap_err();
+///     assert!(matches!(error, JoinError::Failed("no such file")));
+///     assert_eq!(error.failed(), Some("no such file"));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Debug)]
 pub enum JoinError<E> {
     /// The task's own error.
@@ -227,6 +275,16 @@ impl<E: Error + 'static> Error for JoinError<E> {
 }
 
 /// What [`run`](crate::run) fails with, before or instead of the main future's own outcome.
+///
+/// ```
+/// use antiphon::{Event, RunError, run};
+///
+/// let error = run(async { Event::new().wait().await }).unwrap_err(); // nobody can set it
+/// let RunError::Deadlock { tasks } = &error else { panic!() };
+/// assert_eq!(tasks[0].waits_for, "an event");
+/// assert!(matches!(run(async { run(async {}) })?, Err(RunError::Nested)));
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RunError {
@@ -266,6 +324,12 @@ impl Error for RunError {
 }
 
 /// No loop runs on this thread, or the one that was meant has ended.
+///
+/// ```
+/// use antiphon::{Cancelled, NoLoop, try_spawn};
+///
+/// assert!(matches!(try_spawn(async { Ok::<_, Cancelled>(()) }), Err(NoLoop)));
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
 pub struct NoLoop;
 
@@ -286,6 +350,15 @@ impl From<NoLoop> for io::Error {
 /// A socket, child or signal was used outside of the loop that it was made in.
 ///
 /// Functions whose error is an [`io::Error`] fail with one that has this inside.
+///
+/// ```
+/// use antiphon::{WrongLoop, net::UnixStream, run};
+///
+/// let (ours, _theirs) = run(async { UnixStream::pair() })??;
+/// let error = run(async { ours.write(b"to the first loop's socket").await })?.unwrap_err();
+/// assert!(error.get_ref().is_some_and(|inner| inner.is::<WrongLoop>()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
 pub struct WrongLoop;
 

@@ -18,6 +18,20 @@ use std::task::Poll;
 const EDITION: Edition = Edition::of_minor(15);
 
 /// What a group fails with.
+///
+/// ```
+/// use antiphon::{GroupError, task_group};
+///
+/// antiphon::run(async {
+///     let outcome = task_group(async |group| {
+///         group.spawn(async { Err::<(), _>("no such file") });
+///         Err::<(), _>("too late")
+///     });
+///     let GroupError::Errors(errors) = outcome.await.unwrap_err() else { panic!() };
+///     assert!(errors.iter().any(|error| error.to_string().contains("too late")));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Debug)]
 pub enum GroupError {
     /// The task that runs the group was cancelled by somebody else.
@@ -55,6 +69,21 @@ impl Error for GroupError {
 }
 
 /// One error of a group.
+///
+/// ```
+/// use antiphon::{ChildErrorKind, GroupError, task_group};
+///
+/// antiphon::run(async {
+///     let outcome = task_group(async |group| {
+///         group.spawn(async { Err::<(), _>("no such file") }).set_name("reader");
+///         Ok::<_, antiphon::Cancelled>(())
+///     });
+///     let GroupError::Errors(errors) = outcome.await.unwrap_err() else { panic!() };
+///     assert_eq!(errors[0].name.as_deref(), Some("reader"));
+///     assert!(matches!(&errors[0].kind, ChildErrorKind::Failed(error) if error.to_string() == "no such file"));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Debug)]
 pub struct ChildError {
     /// The child's name; `None` for the block itself.
@@ -64,6 +93,20 @@ pub struct ChildError {
 }
 
 /// What became of a child.
+///
+/// ```
+/// use antiphon::{Cancelled, ChildErrorKind, GroupError, task_group};
+///
+/// antiphon::run(async {
+///     let outcome = task_group(async |group| {
+///         group.spawn(async { if true { panic!("on purpose") } else { Ok::<(), Cancelled>(()) } });
+///         Ok::<_, Cancelled>(())
+///     });
+///     let GroupError::Errors(errors) = outcome.await.unwrap_err() else { panic!() };
+///     assert!(matches!(&errors[0].kind, ChildErrorKind::Panicked(panic) if panic.message() == "on purpose"));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Debug)]
 pub enum ChildErrorKind {
     /// It failed.
@@ -86,6 +129,26 @@ impl fmt::Display for ChildError {
 }
 
 /// A group of tasks; see [`task_group`].
+///
+/// ```
+/// use antiphon::{Cancelled, Context, sleep, task_group};
+/// use std::time::Duration;
+///
+/// antiphon::Runner::new().virtual_clock().run(async {
+///     task_group(async |group| {
+///         let number = group.spawn(async { Ok::<_, Cancelled>(6) });
+///         let text = group.try_spawn(async { Ok::<_, Cancelled>("7") })?; // an error where `spawn` panics
+///         let forever = group.try_spawn_in(&Context::new(), sleep(Duration::MAX))?;
+///         assert_eq!(group.children(), 3);
+///         assert_eq!((number.await?, text.await?), (6, "7"));
+///         group.cancel(); // ends those that are left
+///         assert!(forever.await.is_err());
+///         Ok::<_, Box<dyn std::error::Error>>(())
+///     })
+///     .await
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct TaskGroup {
     state: Rc<State>,
 }
@@ -361,6 +424,21 @@ impl fmt::Debug for TaskGroup {
 }
 
 /// A child of a group has failed or was cancelled; the group has the error.
+///
+/// ```
+/// use antiphon::{Failure, JoinError, task_group};
+///
+/// antiphon::run(async {
+///     let outcome = task_group(async |group| {
+///         let child = group.spawn(async { Err::<(), _>("no such file") });
+///         let Err(JoinError::Failed(failed)) = child.await else { panic!() };
+///         assert!(!failed.is_cancelled());
+///         Ok::<_, antiphon::Cancelled>(())
+///     });
+///     assert!(outcome.await.unwrap_err().to_string().contains("no such file"));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct ChildFailed {
     cancelled: bool,
@@ -381,6 +459,21 @@ impl fmt::Display for ChildFailed {
 impl Error for ChildFailed {}
 
 /// A group takes no more children.
+///
+/// ```
+/// use antiphon::{Cancelled, task_group};
+///
+/// antiphon::run(async {
+///     let outcome = task_group(async |group| {
+///         group.cancel();
+///         let closed = group.try_spawn(async { Ok::<_, Cancelled>(()) }).unwrap_err();
+///         assert_eq!(closed.to_string(), "the task group is shutting down and takes no more tasks");
+///         Ok::<_, Cancelled>(())
+///     });
+///     assert!(outcome.await.is_ok());
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct GroupClosed {
     shutting_down: bool,

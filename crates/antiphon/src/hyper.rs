@@ -51,6 +51,17 @@ use std::time::{Duration, Instant};
 const SCRATCH_LEN: usize = 16 * 1024;
 
 /// A connection as hyper reads and writes it: a [`TcpStream`](crate::net::TcpStream), or anything with the traits of `futures-io`.
+///
+/// ```
+/// use antiphon::{hyper::HyperIo, net::UnixStream};
+///
+/// antiphon::run(async {
+///     let (stream, _peer) = UnixStream::pair()?;
+///     let stream: UnixStream = HyperIo::new(stream).into_inner(); // the module's example serves one
+///     stream.shutdown(std::net::Shutdown::Both)
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct HyperIo<S> {
     stream: S,
@@ -115,6 +126,22 @@ impl<S: AsyncWrite + Unpin> Write for HyperIo<S> {
 }
 
 /// Spawns what hyper wants to run beside a connection, on the running loop.
+///
+/// ```
+/// use antiphon::hyper::HyperExecutor;
+/// use antiphon::yield_now;
+/// use hyper::rt::Executor;
+/// use std::{cell::Cell, rc::Rc};
+///
+/// antiphon::run(async {
+///     let ran = Rc::new(Cell::new(false));
+///     let seen = Rc::clone(&ran);
+///     HyperExecutor.execute(async move { seen.set(true) });
+///     yield_now().await.unwrap();
+///     assert!(ran.get());
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Copy, Clone, Debug, Default)]
 pub struct HyperExecutor;
 
@@ -131,6 +158,18 @@ where
 }
 
 /// hyper's timeouts on the running loop's clock.
+///
+/// ```
+/// use antiphon::hyper::HyperTimer;
+/// use hyper::rt::Timer;
+/// use std::time::{Duration, Instant};
+///
+/// antiphon::Runner::new().virtual_clock().run(async {
+///     HyperTimer.sleep(Duration::from_secs(3600)).await;
+///     HyperTimer.sleep_until(Instant::now() + Duration::from_secs(3600)).await;
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Copy, Clone, Debug, Default)]
 pub struct HyperTimer;
 

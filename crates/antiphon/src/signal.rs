@@ -27,6 +27,13 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
 /// A signal by its number.
+///
+/// ```
+/// use antiphon::signal::Signal;
+///
+/// assert_eq!(Signal::from_raw(2), Signal::INT);
+/// assert_eq!(Signal::TERM.as_raw(), 15);
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
 pub struct Signal(i32);
 
@@ -67,6 +74,19 @@ impl Signal {
 
 /// Signals that are watched as long as this lives: instead of what they would do to the process, they come here. Each `Signals`
 /// gets each of its signals; one that comes again before it was received may be told once.
+///
+/// ```
+/// use antiphon::signal::{Signal, Signals};
+///
+/// antiphon::run(async {
+///     let mut signals = Signals::new(&[Signal::USR2])?;
+///     std::process::Command::new("kill").args(["-USR2", &std::process::id().to_string()]).status()?;
+///     assert_eq!(signals.recv().await?, Signal::USR2);
+///     assert!(Signals::new(&[Signal::KILL]).is_err(), "nobody can watch it");
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Signals {
     hub: Rc<Hub>,
     own: Rc<Subscriber>,

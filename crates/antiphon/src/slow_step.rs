@@ -14,6 +14,29 @@ use std::time::{Duration, Instant};
 /// A step that ran for longer than [`Runner::warn_after`](crate::Runner::warn_after) allows.
 ///
 /// It is what stands between two awaits of a task: the one that it came from and the one that it went on to tell where to look.
+///
+/// ```
+/// use antiphon::{Cancelled, Runner, spawn};
+/// use std::sync::{Arc, Mutex};
+/// use std::{thread, time::Duration};
+///
+/// let slow = Arc::new(Mutex::new(Vec::new()));
+/// let told = Arc::clone(&slow);
+/// Runner::new()
+///     .tell_after(Duration::from_millis(5), move |step| told.lock().unwrap().push(step.clone()))
+///     .run(async {
+///         let blocking = async {
+///             thread::sleep(Duration::from_millis(10)); // keeps everybody waiting
+///             Ok::<_, Cancelled>(())
+///         };
+///         spawn(blocking).named("blocking").await
+///     })?
+///     .unwrap();
+/// let slow = slow.lock().unwrap();
+/// let step = slow.iter().find(|step| step.task.as_deref() == Some("blocking")).unwrap();
+/// assert!(step.took >= Duration::from_millis(10));
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SlowStep {

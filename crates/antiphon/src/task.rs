@@ -59,6 +59,21 @@ pub struct Task<T, E = crate::Cancelled> {
 ///
 /// The future need not be `Send`: it never leaves this thread.
 ///
+/// ```
+/// use antiphon::spawn;
+/// use std::rc::Rc;
+///
+/// antiphon::run(async {
+///     let shared = Rc::new(20); // not `Send`
+///     let task = spawn({
+///         let shared = Rc::clone(&shared);
+///         async move { Ok::<_, String>(*shared + 1) }
+///     });
+///     assert_eq!(task.await.unwrap() * 2, 42);
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
+///
 /// # Panics
 /// Outside of [`run`](crate::run); [`try_spawn`] says so instead.
 #[track_caller]
@@ -76,6 +91,16 @@ where
 
 /// As [`spawn`].
 ///
+/// ```
+/// use antiphon::{Cancelled, try_spawn};
+///
+/// assert!(try_spawn(async { Ok::<_, Cancelled>(()) }).is_err(), "no loop runs here");
+/// antiphon::run(async {
+///     assert_eq!(try_spawn(async { Ok::<_, Cancelled>(1) }).unwrap().await.unwrap(), 1);
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
+///
 /// # Errors
 /// [`NoLoop`]: no loop runs on this thread.
 #[track_caller]
@@ -89,6 +114,23 @@ where
 }
 
 /// As [`spawn`]; the task runs in `context` itself, and not in a copy of the running one: `create_task(..., context=)`.
+///
+/// ```
+/// use antiphon::{Cancelled, Context, ContextVar, spawn_in};
+///
+/// static USER: ContextVar<&str> = ContextVar::new("user");
+///
+/// antiphon::run(async {
+///     let context = Context::new();
+///     let task = spawn_in(&context, async {
+///         USER.set("alice");
+///         Ok::<_, Cancelled>(())
+///     });
+///     task.await.unwrap();
+///     assert_eq!(context.get(&USER), Some("alice"));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 ///
 /// # Panics
 /// As [`spawn`]; [`try_spawn_in`] says so instead.
@@ -106,6 +148,23 @@ where
 }
 
 /// As [`spawn_in`].
+///
+/// ```
+/// use antiphon::{Cancelled, Context, ContextVar, try_spawn_in};
+///
+/// static USER: ContextVar<&str> = ContextVar::new("user");
+///
+/// antiphon::run(async {
+///     let context = Context::new();
+///     let task = try_spawn_in(&context, async {
+///         USER.set("alice");
+///         Ok::<_, Cancelled>(())
+///     }).unwrap();
+///     task.await.unwrap();
+///     assert_eq!(context.get(&USER), Some("alice"));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 ///
 /// # Errors
 /// [`NoLoop`]: no loop runs on this thread.
@@ -246,6 +305,31 @@ impl<T, E> fmt::Debug for Task<T, E> {
 }
 
 /// Any task, to be named, asked to stop, and compared; see [`current_task`].
+///
+/// ```
+/// use antiphon::{Event, current_task, spawn, yield_now};
+/// use std::{cell::RefCell, rc::Rc};
+///
+/// antiphon::run(async {
+///     let place = Rc::new(RefCell::new(None));
+///     let own = Rc::clone(&place);
+///     let task = spawn(async move {
+///         own.replace(current_task());
+///         Event::new().wait().await
+///     });
+///     yield_now().await.unwrap();
+///     let other = place.take().unwrap();
+///     other.set_name("stubborn");
+///     assert_eq!((&*task.name(), &*other.name()), ("stubborn", "stubborn"));
+///     assert!(other.cancel());
+///     assert_eq!((other.cancelling(), other.is_done()), (1, false));
+///     assert_eq!(other.uncancel(), 0); // which takes the request back
+///     assert!(other.cancel());
+///     assert!(task.await.is_err());
+///     assert!(other.is_done());
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Clone)]
 pub struct TaskRef {
     inner: TaskHandle,

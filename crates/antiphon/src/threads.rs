@@ -98,6 +98,15 @@ pub struct Remote {
 }
 
 /// What running a task from another thread fails with.
+///
+/// ```
+/// use antiphon::{Remote, RemoteError, run};
+///
+/// let remote = run(async { Remote::new().unwrap() })?;
+/// let outcome = remote.run(|| async { Ok::<_, String>(()) });
+/// assert!(matches!(outcome, Err(RemoteError::LoopEnded)));
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Debug)]
 pub enum RemoteError<E> {
     /// The loop has ended, or ended before the task.

@@ -12,6 +12,15 @@ use std::time::Duration;
 
 /// Waits for `duration` on the loop's clock; with zero it lets the others run once, as `asyncio.sleep(0)`.
 ///
+/// ```
+/// use antiphon::sleep;
+/// use std::time::Duration;
+///
+/// antiphon::run(async { sleep(Duration::from_millis(1)).await })??;
+/// antiphon::Runner::new().virtual_clock().run(async { sleep(Duration::from_secs(3600)).await })??; // at once
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Cancelled`].
 ///
@@ -23,6 +32,22 @@ pub fn sleep(duration: Duration) -> Sleep {
 }
 
 /// Lets every task that is ready make a step.
+///
+/// ```
+/// use antiphon::{Cancelled, spawn, yield_now};
+/// use std::{cell::Cell, rc::Rc};
+///
+/// antiphon::run(async {
+///     let ran = Rc::new(Cell::new(false));
+///     let seen = Rc::clone(&ran);
+///     spawn(async move { Ok::<_, Cancelled>(seen.set(true)) });
+///     assert!(!ran.get());
+///     yield_now().await?;
+///     assert!(ran.get());
+///     Ok::<_, Cancelled>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// [`Cancelled`].

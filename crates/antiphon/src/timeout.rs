@@ -15,6 +15,19 @@ use std::task::Poll;
 use std::time::Duration;
 
 /// What a block with a timeout fails with.
+///
+/// ```
+/// use antiphon::{TimeoutError, timeout, sleep};
+/// use std::time::Duration;
+///
+/// antiphon::Runner::new().virtual_clock().run(async {
+///     let second = Duration::from_secs(1);
+///     assert_eq!(timeout(second, sleep(2 * second)).await, Err(TimeoutError::Elapsed));
+///     let failing = timeout(second, async { Err::<(), _>("no such file") });
+///     assert_eq!(failing.await, Err(TimeoutError::Failed("no such file")));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum TimeoutError<E> {
     /// The time was up.

@@ -38,6 +38,18 @@ use std::task::Poll;
 ///
 /// The runtime has to be driven by other threads: a multi-thread one is, a current-thread one only inside its `block_on`.
 ///
+/// ```
+/// use antiphon::tokio::on_tokio;
+///
+/// let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build()?;
+/// let sum = antiphon::run(async {
+///     let guest = async { tokio::spawn(async { 20 + 22 }).await.unwrap() };
+///     on_tokio(runtime.handle(), guest).await
+/// })??;
+/// assert_eq!(sum, 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Cancelled`]; the future is dropped then, as with [`cancellable`](crate::cancellable).
 pub async fn on_tokio<F: Future>(runtime: &Handle, future: F) -> Result<F::Output, Cancelled> {

@@ -7,6 +7,15 @@ use std::fmt;
 use std::io;
 
 /// What [`Cores::run`](crate::Cores::run) fails with.
+///
+/// ```
+/// use antiphon::{CoresError, cores};
+///
+/// let failed = cores(1).run(async |_| Err::<(), _>("no such file"));
+/// let Err(CoresError::Errors(errors)) = &failed else { panic!() };
+/// assert_eq!(errors[0].core, 0);
+/// assert_eq!(failed.unwrap_err().to_string(), "1 error on several cores\n    core 0: no such file");
+/// ```
 #[derive(Debug)]
 pub enum CoresError<E> {
     /// None has failed, and some were cancelled.
@@ -16,6 +25,14 @@ pub enum CoresError<E> {
 }
 
 /// One loop's error.
+///
+/// ```
+/// use antiphon::{CoresError, cores};
+///
+/// let failed = cores(2).run(async |core| if core.index() == 1 { Err("no such file") } else { Ok(()) });
+/// let Err(CoresError::Errors(errors)) = failed else { panic!() };
+/// assert_eq!(errors[0].to_string(), "core 1: no such file");
+/// ```
 #[derive(Debug)]
 pub struct CoreError<E> {
     /// Which one.
@@ -25,6 +42,14 @@ pub struct CoreError<E> {
 }
 
 /// What became of a loop.
+///
+/// ```
+/// use antiphon::{CoreErrorKind, CoresError, cores};
+///
+/// let panicked = cores(1).run(async |_| -> Result<(), String> { panic!("on purpose") });
+/// let Err(CoresError::Errors(errors)) = panicked else { panic!() };
+/// assert!(matches!(&errors[0].kind, CoreErrorKind::Panicked(message) if message == "on purpose"));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CoreErrorKind<E> {

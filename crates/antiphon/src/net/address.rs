@@ -76,6 +76,18 @@ impl Error for ResolveError {
 
 /// The addresses of a host, in the resolver's order. Names are looked up on a thread of the loop's pool: `loop.getaddrinfo`.
 ///
+/// ```
+/// use antiphon::net::resolve;
+///
+/// antiphon::run(async {
+///     assert_eq!(resolve("127.0.0.1:80").await?, ["127.0.0.1:80".parse().unwrap()]);
+///     assert!(resolve(("localhost", 80)).await?.iter().all(|address| address.ip().is_loopback()));
+///     assert!(resolve("no port").await.is_err());
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`]: not `HOST:PORT`. With [`ResolveError`] inside: no address is known, or the resolver failed. With
 /// [`NoLoop`](crate::NoLoop) inside: no loop runs here.

@@ -35,6 +35,23 @@ pub struct ReadHalf<S>(Rc<S>);
 
 /// The writing half of a connection; see [`ReadHalf`]. Dropping it alone does not tell the peer: that is
 /// `shutdown`'s business.
+///
+/// ```
+/// use antiphon::net::UnixStream;
+/// use std::net::Shutdown;
+///
+/// antiphon::run(async {
+///     let (ours, theirs) = UnixStream::pair()?;
+///     let (_reading, writing) = ours.into_split();
+///     writing.write_all(b"bye").await?;
+///     writing.shutdown(Shutdown::Write)?;
+///     let mut text = [0; 9];
+///     assert_eq!(theirs.read(&mut text).await?, 3);
+///     assert_eq!(theirs.read(&mut text).await?, 0);
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct WriteHalf<S>(Rc<S>);
 

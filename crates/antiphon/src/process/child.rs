@@ -51,6 +51,18 @@ pub struct Child {
 }
 
 /// What a child wrote, and how it ended.
+///
+/// ```
+/// use antiphon::process::Command;
+///
+/// antiphon::run(async {
+///     let output = Command::shell("echo out; echo err >&2; exit 3").output(b"").await?;
+///     assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+///     assert!(!output.exit.success());
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct Output {
     /// How it ended.

@@ -17,6 +17,21 @@ use std::path::{Path, PathBuf};
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// What one of a child's standard streams is.
+///
+/// ```
+/// use antiphon::process::{Command, Stdio};
+///
+/// antiphon::run(async {
+///     let mut command = Command::new("cat");
+///     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+///     let mut child = command.spawn().await?;
+///     let mut nothing = [0; 1];
+///     assert_eq!(child.stdout.take().unwrap().read(&mut nothing).await?, 0);
+///     assert!(child.wait().await?.success());
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Stdio(Kind);
 

@@ -6,18 +6,75 @@ use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// What a child reads from. Dropping it is the end of the child's input.
+///
+/// ```
+/// use antiphon::process::{Command, Stdio};
+///
+/// antiphon::run(async {
+///     let mut command = Command::shell("tr a-z A-Z");
+///     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+///     let mut child = command.spawn().await?;
+///     let input = child.stdin.take().unwrap();
+///     input.write_all(b"hello").await?;
+///     drop(input); // the end
+///     let mut answer = [0; 5];
+///     child.stdout.take().unwrap().read_exact(&mut answer).await?;
+///     assert_eq!(&answer, b"HELLO");
+///     assert!(child.wait().await?.success());
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ChildStdin {
     socket: Watched<PipeWriter>,
 }
 
 /// What a child writes to.
+///
+/// ```
+/// use antiphon::process::{Command, Stdio};
+///
+/// antiphon::run(async {
+///     let mut command = Command::shell("tr a-z A-Z");
+///     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+///     let mut child = command.spawn().await?;
+///     let input = child.stdin.take().unwrap();
+///     input.write_all(b"hello").await?;
+///     drop(input); // the end
+///     let mut answer = [0; 5];
+///     child.stdout.take().unwrap().read_exact(&mut answer).await?;
+///     assert_eq!(&answer, b"HELLO");
+///     assert!(child.wait().await?.success());
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ChildStdout {
     socket: Watched<PipeReader>,
 }
 
 /// What a child complains to.
+///
+/// ```
+/// use antiphon::process::{Command, Stdio};
+///
+/// antiphon::run(async {
+///     let mut command = Command::shell("tr a-z A-Z >&2");
+///     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+///     let mut child = command.spawn().await?;
+///     let input = child.stdin.take().unwrap();
+///     input.write_all(b"hello").await?;
+///     drop(input); // the end
+///     let mut answer = [0; 5];
+///     child.stderr.take().unwrap().read_exact(&mut answer).await?;
+///     assert_eq!(&answer, b"HELLO");
+///     assert!(child.wait().await?.success());
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ChildStderr {
     socket: Watched<PipeReader>,

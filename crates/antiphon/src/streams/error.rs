@@ -8,6 +8,19 @@ use std::io;
 /// What a [`StreamReader`](crate::StreamReader)'s reads fail with.
 ///
 /// It becomes an [`io::Error`] by `?`, which has this inside.
+///
+/// ```
+/// use antiphon::{ReadError, StreamReader};
+///
+/// antiphon::run(async {
+///     let mut reader = StreamReader::new(&b"abc"[..]);
+///     let Err(ReadError::Incomplete { partial, expected }) = reader.read_exactly(5).await else { panic!() };
+///     assert_eq!((&partial[..], expected), (&b"abc"[..], Some(5)));
+///     let mut reader = StreamReader::with_limit(&b"a long line"[..], 4);
+///     assert!(matches!(reader.read_until(b"\n").await, Err(ReadError::Overrun { found: false, .. })));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReadError {

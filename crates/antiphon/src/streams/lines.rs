@@ -11,6 +11,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 /// The lines of a [`StreamReader`]; see [`StreamReader::lines`].
+///
+/// ```
+/// use antiphon::StreamReader;
+///
+/// antiphon::run(async {
+///     let mut lines = StreamReader::new(&b"head\nbody"[..]).lines();
+///     assert_eq!(lines.next().await.unwrap()?, "head");
+///     let mut reader = lines.into_inner();
+///     assert_eq!(reader.read_to_end().await.unwrap(), b"body");
+///     Ok::<_, std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Lines<R> {
     reader: StreamReader<R>,
     newline: Option<Search<&'static [u8]>>,

@@ -50,6 +50,22 @@ pub async fn open_connection(address: impl Into<Address>) -> io::Result<(TcpRead
 
 /// As [`open_connection`], through a path: `asyncio.open_unix_connection`.
 ///
+/// ```
+/// use antiphon::{ReadError, UnixReader, UnixWriter, open_unix_connection, start_unix_server};
+///
+/// # let path = std::env::temp_dir().join(format!("antiphon-doc-open-{}", std::process::id()));
+/// antiphon::run(async {
+///     let greet = async |_: UnixReader, writer: UnixWriter| writer.write(b"hello");
+///     let server = start_unix_server(&path, greet).await?;
+///     let (mut reader, _writer) = open_unix_connection(&path).await?;
+///     assert_eq!(reader.read_to_end().await?, b"hello");
+///     drop(server);
+///     std::fs::remove_file(&path)?;
+///     Ok::<_, ReadError>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// As [`UnixStream::connect`].
 pub async fn open_unix_connection(path: impl AsRef<Path>) -> io::Result<(UnixReader, UnixWriter)> {
@@ -59,6 +75,25 @@ pub async fn open_unix_connection(path: impl AsRef<Path>) -> io::Result<(UnixRea
 /// Listens at every address that `address` stands for, and runs `handle` as a task for each connection: `asyncio.start_server`.
 ///
 /// An error of a task of these is printed, as that of any task that nobody joins.
+///
+/// ```
+/// use antiphon::{ReadError, TcpReader, TcpWriter, open_connection, start_server};
+///
+/// antiphon::run(async {
+///     let double = async |mut reader: TcpReader, writer: TcpWriter| {
+///         let word = reader.read_to_end().await?;
+///         writer.write_lines(&[&word, &word])?;
+///         Ok::<_, ReadError>(())
+///     };
+///     let server = start_server("localhost:0", double).await?;
+///     let (mut reader, writer) = open_connection(server.addresses()[0]).await?;
+///     writer.write(b"bon")?;
+///     writer.close();
+///     assert_eq!(reader.read_to_end().await?, b"bonbon");
+///     Ok::<_, ReadError>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// As [`TcpListener::bind`]; then it listens nowhere.

@@ -29,6 +29,21 @@ pub struct Barrier {
 }
 
 /// What waiting at a barrier fails with.
+///
+/// ```
+/// use antiphon::{Barrier, BarrierError, spawn, yield_now};
+/// use std::rc::Rc;
+///
+/// antiphon::run(async {
+///     let barrier = Rc::new(Barrier::new(2));
+///     let party = Rc::clone(&barrier);
+///     let waiting = spawn(async move { party.wait().await.map(drop) });
+///     yield_now().await.unwrap();
+///     barrier.abort();
+///     assert_eq!(waiting.await.unwrap_err().failed(), Some(BarrierError::Broken));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum BarrierError {
     /// The barrier was aborted, or reset while others waited.

@@ -37,6 +37,19 @@ pub struct Lock {
 }
 
 /// The lock is held; released when dropped.
+///
+/// ```
+/// use antiphon::Lock;
+///
+/// antiphon::run(async {
+///     let lock = Lock::new();
+///     let guard = lock.acquire().await.unwrap();
+///     assert!(lock.try_acquire().is_none());
+///     drop(guard);
+///     assert!(lock.try_acquire().is_some());
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[must_use = "a lock is held as long as its guard"]
 pub struct LockGuard<'a> {
     lock: &'a Lock,

@@ -62,6 +62,35 @@ impl<T: Ord> Storage<T> for BinaryHeap<Reverse<T>> {
 }
 
 /// A queue between tasks, whose storage `S` says in which order items come out; see [`Queue`].
+///
+/// ```
+/// use antiphon::{LifoQueue, PriorityQueue, Queue, QueueError, TryQueueError};
+///
+/// antiphon::run(async {
+///     let queue = Queue::bounded(2);
+///     queue.put(1).await?;
+///     queue.try_put(2).unwrap();
+///     assert_eq!(queue.try_put(3), Err((3, TryQueueError::NotNow)));
+///     assert!(queue.is_full() && queue.len() == 2);
+///     assert_eq!((queue.get().await?, queue.try_get()), (1, Ok(2)));
+///     queue.task_done();
+///     queue.task_done();
+///     queue.join().await.unwrap(); // nothing is unfinished
+///     queue.shutdown();
+///     assert_eq!(queue.get().await, Err(QueueError::ShutDown));
+///
+///     let (first, last) = (PriorityQueue::new(), LifoQueue::new());
+///     for n in [2, 3, 1] {
+///         first.put(n).await?;
+///         last.put(n).await?;
+///     }
+///     assert_eq!((first.get().await?, last.get().await?), (1, 1));
+///     first.shutdown_now(); // what is left is dropped
+///     assert!(first.is_empty());
+///     Ok::<_, QueueError>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct QueueOf<T, S: Storage<T>> {
     items: RefCell<S>,
     machine: RefCell<antiphon_core::Queue<WaitNode>>,
@@ -103,6 +132,17 @@ pub type PriorityQueue<T> = QueueOf<T, BinaryHeap<Reverse<T>>>;
 pub type LifoQueue<T> = QueueOf<T, Vec<T>>;
 
 /// What a queue's waits fail with.
+///
+/// ```
+/// use antiphon::{Queue, QueueError};
+///
+/// antiphon::run(async {
+///     let queue = Queue::<u32>::new();
+///     queue.shutdown();
+///     assert_eq!(queue.get().await, Err(QueueError::ShutDown));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum QueueError {
     /// The queue was shut down; and when getting, nothing is left in it.
@@ -142,6 +182,18 @@ impl Error for QueueError {
 }
 
 /// Why something cannot be put or got without waiting.
+///
+/// ```
+/// use antiphon::{Queue, TryQueueError};
+///
+/// antiphon::run(async {
+///     let queue = Queue::<u32>::new();
+///     assert_eq!(queue.try_get(), Err(TryQueueError::NotNow));
+///     queue.shutdown();
+///     assert_eq!(queue.try_get(), Err(TryQueueError::ShutDown));
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum TryQueueError {
     /// There is no room, or nothing to get.

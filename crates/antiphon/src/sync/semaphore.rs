@@ -32,6 +32,20 @@ pub struct Semaphore {
 }
 
 /// A permit; given back when dropped.
+///
+/// ```
+/// use antiphon::Semaphore;
+///
+/// antiphon::run(async {
+///     let semaphore = Semaphore::new(2);
+///     drop(semaphore.acquire().await.unwrap()); // given back
+///     semaphore.acquire().await.unwrap().forget();
+///     assert_eq!(semaphore.permits(), 1);
+///     semaphore.release();
+///     assert_eq!(semaphore.permits(), 2);
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[must_use = "a permit is held as long as this"]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,

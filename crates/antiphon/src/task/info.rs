@@ -6,6 +6,25 @@ use std::fmt;
 use std::panic::Location;
 
 /// A task at one moment: its name, where it was spawned, and what it waits for.
+///
+/// ```
+/// use antiphon::{spawn, sleep, task_tree, yield_now};
+/// use std::time::Duration;
+///
+/// antiphon::Runner::new().virtual_clock().run(async {
+///     let inner = spawn(sleep(Duration::from_secs(1)));
+///     inner.set_name("inner");
+///     let outer = spawn(async move { inner.await });
+///     yield_now().await.unwrap();
+///     let tasks = task_tree(); // as data; each one prints as a line of text
+///     let inner = tasks.iter().position(|task| task.name == "inner").unwrap();
+///     assert!(tasks.iter().any(|task| task.joins == Some(inner)));
+///     assert_eq!(tasks[inner].waits_for, "time to pass");
+///     assert_eq!(tasks[inner].location.file(), file!());
+///     outer.await.unwrap();
+/// })?;
+/// # Ok::<(), antiphon::RunError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct TaskInfo {
     /// Its name.

@@ -19,7 +19,6 @@ import functools
 import os
 import pickle
 import re
-import resource
 import shutil
 import signal
 import socket
@@ -36,8 +35,6 @@ import antiphon
 from benches.contender import ROOT
 
 CALLS = 100_000
-#: How many calls of the peers are made where they are slow; the time is scaled up.
-PEER_CALLS = 20_000
 ROUND_TRIPS = 2_000
 ARGUMENT_BYTES = 100 << 20
 COUNT = 5_000_000
@@ -94,43 +91,55 @@ async def article(rounds: int, workers: int) -> Figures:
 
 
 async def mapped(rounds: int, workers: int) -> Figures:
-    """Seconds for CALLS trivial calls, and the CPU seconds of all processes for them and for the workers' start."""
+    """Seconds for CALLS trivial calls, and the CPU seconds of all processes for them, without the workers' start."""
     try:
         import aiomultiprocess
     except ImportError:
         aiomultiprocess = None
     figures: Figures = {"antiphon": [], "ProcessPoolExecutor": [], "aiomultiprocess": []}
     figures |= {f"{name}, CPU": [] for name in list(figures)}
-    share = CALLS / PEER_CALLS
     for _ in range(rounds):
-        cpu = cpu_seconds()
         async with antiphon.Pool(workers, "process") as pool:
             await pool.map(same, range(1000))
-            figures["antiphon"].append(await measure(collect(pool.map(same, range(CALLS)))))
-        figures["antiphon, CPU"].append(cpu_seconds() - cpu)
-        cpu = cpu_seconds()
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-            list(executor.map(plain_same, range(100)))
-            began = time.perf_counter()
-            for _ in executor.map(plain_same, range(PEER_CALLS)):
-                pass
-            figures["ProcessPoolExecutor"].append((time.perf_counter() - began) * share)
-        figures["ProcessPoolExecutor, CPU"].append((cpu_seconds() - cpu) * share)
+            await note(figures, "antiphon", collect(pool.map(same, range(CALLS))))
         if aiomultiprocess is not None:
-            cpu = cpu_seconds()
             async with aiomultiprocess.Pool(workers) as peer:
-                await peer.map(same, range(100))
-                figures["aiomultiprocess"].append(
-                    await measure(collect(peer.map(same, range(PEER_CALLS)))) * share
-                )
-            figures["aiomultiprocess, CPU"].append((cpu_seconds() - cpu) * share)
+                await peer.map(same, range(1000))
+                await note(figures, "aiomultiprocess", collect(peer.map(same, range(CALLS))))
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
+            list(executor.map(plain_same, range(1000)))
+            await note(
+                figures, "ProcessPoolExecutor", consume(executor.map(plain_same, range(CALLS)))
+            )
     return figures
 
 
+async def note(figures: Figures, name: str, work: Coroutine[Any, Any, object]) -> None:
+    """Adds the seconds that work takes, and the CPU seconds of this process and its children for it."""
+    cpu = cpu_seconds()
+    figures[name].append(await measure(work))
+    figures[f"{name}, CPU"].append(cpu_seconds() - cpu)
+
+
 def cpu_seconds() -> float:
-    """Returns the CPU time of this process and of its children that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    """Returns the CPU time of this process and of the children that it has now."""
+    used = time.process_time()
+    pids = []
+    for task in os.listdir("/proc/self/task"):  # each thread has its own children
+        with open(f"/proc/self/task/{task}/children") as children:
+            pids += children.read().split()
+    for pid in pids:
+        with open(f"/proc/{pid}/stat") as stat:
+            # Behind the name, which may have spaces in it: fields 14 and 15 of proc(5).
+            fields = stat.read().rpartition(")")[2].split()
+        used += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return used
+
+
+async def consume(results: Any) -> None:
+    """Takes results one by one."""
+    for _ in results:
+        pass
 
 
 async def collect(results: Any) -> Any:

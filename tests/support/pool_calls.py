@@ -213,6 +213,44 @@ async def give_when_there(path: str, value: Any) -> Any:
     return value
 
 
+async def append_and_count(items: list[int]) -> int:
+    items.append(0)
+    return len(items)
+
+
+async def give_after_turns(value: Any, turns: int) -> Any:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return value
+
+
+async def divide(one: float, other: float) -> float:
+    return one / other
+
+
+def raise_stop_iteration(_: int) -> None:
+    raise StopIteration
+
+
+async def request_for(number: int) -> tuple[int, str]:
+    return number, REQUEST.get()
+
+
+async def die_at(number: int, path: str, fatal: int) -> int:
+    """Dies at one number, but not where a line was left by an earlier attempt."""
+    if number == fatal and not os.path.exists(path):
+        note(path, "x")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def block_if(address: Any, number: int) -> int:
+    """Blocks its worker until the peer closes, if it has an address to connect to."""
+    if address is not None:
+        block(address)
+    return number
+
+
 def never_ready() -> None:
     threading.Event().wait()
 

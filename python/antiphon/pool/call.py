@@ -6,6 +6,7 @@ when the worker has answered, as a task that is cancelled is done when it has en
 """
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,67 +17,50 @@ if TYPE_CHECKING:
     from antiphon.pool.pickling import Pickled
     from antiphon.pool.scheduler import Scheduler
 
-__all__ = ["Call"]
+__all__ = ["AnyCall", "Call", "name_of"]
 
 T = TypeVar("T")
 
 
-class Call(Future[T]):
-    """One call of a function in a worker: await it for the result; `cancel`, `done` and the rest are a future's.
+class AnyCall:
+    """What scheduler and links know of a call, whoever waits for it.
 
     Attributes:
-        function: what is called there.
+        function: what is called in the worker.
+        function_key: the key that workers know it by, 0 if it is among what is pickled.
         arguments: with what.
+        pickled: what crosses; None if it is `arguments` as they are.
+        carried: the context variables that go along, pickled if they go to another process.
+        idempotent: running it twice does no harm.
+        link: the worker that has it.
+        number: what that worker calls it.
         cancellation: what `cancel` was given while a worker had the call.
+        losses: how many workers were lost running it.
+        pinned: it is for one worker alone.
     """
 
-    __slots__ = (
-        "_expired",
-        "_scheduler",
-        "_timer",
-        "arguments",
-        "cancellation",
-        "carried",
-        "function",
-        "function_key",
-        "idempotent",
-        "link",
-        "losses",
-        "number",
-        "pickled",
-        "pinned",
-    )
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        scheduler: "Scheduler",
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        idempotent: bool,
-    ) -> None:
-        super().__init__(loop=loop)
-        self._scheduler = scheduler
-        self._timer: asyncio.TimerHandle | None = None
-        self._expired = False
-        self.function = function
-        self.arguments = arguments
-        self.cancellation: tuple[Any] | None = None
-        self.function_key = 0
-        self.pickled: Pickled | None = None
-        self.carried: Any = None
-        self.idempotent = idempotent
-        self.link: WorkerLink | None = None
-        self.number = 0
-        self.losses = 0
-        self.pinned = False
+    # What most calls have in common is said by the class, which makes them quick to make.
+    function: Callable[..., Any]
+    function_key = 0
+    arguments: tuple[Any, ...]
+    pickled: "Pickled | None" = None
+    carried: Any = None
+    idempotent: bool
+    link: "WorkerLink | None" = None
+    number = 0
+    cancellation: tuple[Any] | None = None
+    losses = 0
+    pinned = False
+    _scheduler: "Scheduler"
+    _timer: asyncio.TimerHandle | None = None
+    _expired = False
 
     def __repr__(self) -> str:
         if self.done():
             state = "cancelled" if self.cancelled() else "done"
         else:
             state = "waiting" if self.link is None else f"sent to {self.link.name}"
-        return f"<Call {name_of(self.function)} {state}>"
+        return f"<{type(self).__name__} {name_of(self.function)} {state}>"
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Asks the worker to cancel the call; one that was not sent yet is cancelled at once.
@@ -96,13 +80,13 @@ class Call(Future[T]):
 
     def expire_after(self, timeout: float) -> None:
         """Cancels the call after so many seconds and ends it with TimeoutError then."""
-        self._timer = self.get_loop().call_later(timeout, self._expire)
+        self._timer = self._scheduler.loop.call_later(timeout, self._expire)
 
-    def settle(self, value: T) -> None:
+    def settle(self, value: Any) -> None:
         """The call has returned; nothing happens if it is done, as is one that was given up."""
         if not self.done():
             self._finish()
-            self.set_result(value)
+            self._end_with(value)
 
     def settle_error(self, error: BaseException) -> None:
         """The call has raised, or could not be made."""
@@ -113,7 +97,7 @@ class Call(Future[T]):
                 substitute = RuntimeError("the call raised StopIteration")
                 substitute.__cause__ = error
                 error = substitute
-            self.set_exception(error)
+            self._end_with_error(error)
 
     def settle_cancelled(self, msg: Any | None = None) -> None:
         """The call was cancelled; if that was done by its timeout, it has timed out."""
@@ -121,9 +105,24 @@ class Call(Future[T]):
             return
         self._finish()
         if self._expired:
-            self.set_exception(TimeoutError(f"{name_of(self.function)} took too long"))
+            self._end_with_error(TimeoutError(f"{name_of(self.function)} took too long"))
         else:
-            super().cancel(msg)
+            self._end_cancelled(msg)
+
+    @abstractmethod
+    def done(self) -> bool: ...
+
+    @abstractmethod
+    def cancelled(self) -> bool: ...
+
+    @abstractmethod
+    def _end_with(self, value: Any) -> None: ...
+
+    @abstractmethod
+    def _end_with_error(self, error: BaseException) -> None: ...
+
+    @abstractmethod
+    def _end_cancelled(self, msg: Any | None) -> object: ...
 
     def _expire(self) -> None:
         if not self.done():
@@ -136,6 +135,34 @@ class Call(Future[T]):
             self._timer = None
         self.pickled = None
         self._scheduler.note_done()
+
+
+class Call(AnyCall, Future[T]):
+    """One call of a function in a worker: await it for the result; `cancel`, `done` and the rest are a future's.
+
+    Attributes:
+        function: what is called there.
+        arguments: with what.
+    """
+
+    def __init__(
+        self,
+        scheduler: "Scheduler",
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        idempotent: bool,
+    ) -> None:
+        Future.__init__(self, loop=scheduler.loop)
+        self._scheduler = scheduler
+        self.function = function
+        self.arguments = arguments
+        self.idempotent = idempotent
+
+    done = Future.done
+    cancelled = Future.cancelled
+    _end_with = Future.set_result  # type: ignore[assignment]
+    _end_with_error = Future.set_exception  # type: ignore[assignment]
+    _end_cancelled = Future.cancel
 
 
 def name_of(function: Callable[..., Any]) -> str:

@@ -45,6 +45,10 @@ class Channel(asyncio.Protocol):
             go.
         receive: called with each list of messages.
         lost: called once when the connection is gone.
+
+    Attributes:
+        outbox: the messages that leave with the next `flush`; who adds some sees to that itself.
+        paused: the kernel takes no more just now.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class Channel(asyncio.Protocol):
         self._receive = receive
         self._lost = lost
         self._transport: asyncio.Transport | None = None
-        self._outbox: list[Message] = []
+        self.outbox: list[Message] = []
         self._about_memory: list[tuple[int, int]] = []
         self._flush_is_due = False
         self._pending = bytearray()
@@ -69,7 +73,7 @@ class Channel(asyncio.Protocol):
 
     def send(self, message: Message) -> None:
         """Queues a message; it leaves with `flush`, or at the latest in the next turn of the loop."""
-        self._outbox.append(message)
+        self.outbox.append(message)
         if not self._flush_is_due:
             self._flush_is_due = True
             self._loop.call_soon(self.flush)
@@ -83,10 +87,10 @@ class Channel(asyncio.Protocol):
     def flush(self) -> None:
         """Writes the messages that were queued."""
         self._flush_is_due = False
-        if not self._outbox and not self._about_memory:
+        if not self.outbox and not self._about_memory:
             return
-        body = marshal.dumps((self._about_memory, self._outbox), _MARSHAL_VERSION)
-        self._outbox.clear()
+        body = marshal.dumps((self._about_memory, self.outbox), _MARSHAL_VERSION)
+        self.outbox.clear()
         self._about_memory.clear()
         transport = self._transport
         if transport is not None and not transport.is_closing():
@@ -131,7 +135,7 @@ class Channel(asyncio.Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._transport = None
-        self._outbox.clear()
+        self.outbox.clear()
         self._about_memory.clear()
         if self._descriptors is not None:
             self._descriptors.close()

@@ -10,12 +10,12 @@ import asyncio
 from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING, Any
 
-from antiphon.pool import messages
-from antiphon.pool.call import Call
+from antiphon.pool.call import AnyCall
 from antiphon.pool.channel import Parcel, pack_inline, unpack_inline
 from antiphon.pool.executor_worker import run_batch
 from antiphon.pool.functions import Functions
 from antiphon.pool.pickled_link import PickledLink
+from antiphon.pool.pickling import Pickled
 
 if TYPE_CHECKING:
     from antiphon.pool.scheduler import Scheduler
@@ -41,12 +41,9 @@ class ExecutorLink(PickledLink):
         functions: Functions,
         carried: list[tuple[str, str]],
     ) -> None:
-        super().__init__(loop, scheduler, name)
+        super().__init__(loop, scheduler, name, functions)
         self._executor = executor
-        self._functions = functions
         self._carried = carried
-        self._batch: list[tuple[Any, ...]] = []
-        self._keys: set[int] = set()
         self._running: Future[Any] | None = None
         self._over: asyncio.Future[None] = loop.create_future()
 
@@ -60,10 +57,10 @@ class ExecutorLink(PickledLink):
         self._become_ready()
 
     def flush(self) -> None:
-        if not self._batch:
+        if not self._outbox:
             return
-        batch, self._batch = self._batch, []
-        self._keys.clear()
+        batch, self._outbox = self._outbox, []
+        self._known.clear()  # the next batch may be run by another worker
         try:
             self._running = self._executor.submit(run_batch, batch, self._carried)
         except Exception as error:
@@ -72,7 +69,7 @@ class ExecutorLink(PickledLink):
         else:
             self._running.add_done_callback(self._tell_done)
 
-    def cancel(self, call: Call[Any], msg: Any | None) -> None:
+    def cancel(self, call: AnyCall, msg: Any | None) -> None:
         call.settle_cancelled(msg)
         if self._running is not None and all(left.done() for left in self.calls.values()):
             self._running.cancel()
@@ -92,14 +89,8 @@ class ExecutorLink(PickledLink):
         if not self._over.done():
             self._over.set_result(None)
 
-    def _transfer(self, number: int, call: Call[Any]) -> None:
-        assert call.pickled is not None
-        key = call.function_key
-        if key and key not in self._keys:
-            self._keys.add(key)
-            self._batch.append((messages.FUNCTION, key, self._functions.pickle_of(key)))
-        parcel = pack_inline(call.pickled)
-        self._batch.append((messages.CALL, number, key, parcel, call.carried))
+    def _pack(self, pickled: Pickled) -> Parcel:
+        return pack_inline(pickled)
 
     def _tell_done(self, future: Future[Any]) -> None:
         """The batch has ended; called in one of the executor's threads."""

@@ -40,8 +40,8 @@ class _BatchIntake(PickledIntake):
     """Collects its answers."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, carried: list[tuple[str, str]]) -> None:
-        super().__init__(loop, carried)
         self.answers: list[Message] = []
+        super().__init__(loop, carried, self.answers)
 
     def _note_begun(self, number: int) -> None:
         """Who could be asked, afterwards, is gone: an executor does not tell which of its workers ran what."""

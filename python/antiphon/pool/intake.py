@@ -13,7 +13,9 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import count, repeat
 from time import perf_counter
+from types import CoroutineType
 from typing import Any
 
 from antiphon.pool import messages
@@ -70,6 +72,10 @@ class Intake(ABC):
             if kind == messages.CALL:
                 self._received = message[1]
                 self._waiting.append(self._take(message))
+            elif kind == messages.CALLS:
+                _, first, key, several = message
+                self._received = first + len(several) - 1
+                self._waiting.extend(zip(repeat(kind), count(first), repeat(key), several))
             elif kind == messages.CANCEL:
                 self._cancel(message[1], message[2])
             elif kind == messages.STOP:
@@ -100,17 +106,17 @@ class Intake(ABC):
         waiting = self._waiting
         began = perf_counter()
         end = began + _SLICE_S
-        count = 0
+        begun = 0
         while waiting:
             try:
                 message = waiting.popleft()
             except IndexError:  # they were given back
                 break
             self._begin(message)
-            count += 1
-            if count % _BURST == 0 and perf_counter() > end:
+            begun += 1
+            if begun % _BURST == 0 and perf_counter() > end:
                 break
-        if count:
+        if begun:
             try:
                 up_to = waiting[0][1] - 1
             except IndexError:
@@ -134,7 +140,7 @@ class Intake(ABC):
         try:
             function, arguments = self._open(message, context)
             result = context.run(function, *arguments)
-            if not inspect.isawaitable(result):
+            if type(result) is not CoroutineType and not inspect.isawaitable(result):
                 self._returned(number, result)
                 return
             task = _begin_task(self._loop, result, context)
@@ -152,17 +158,17 @@ class Intake(ABC):
     def _answer(self, number: int, task: asyncio.Task[Any]) -> None:
         """Tells what became of a task."""
         self._running.pop(number, None)
-        if task.cancelled():
-            try:
-                task.result()
-            except asyncio.CancelledError as error:
-                self._report((messages.CANCELLED, number, _words(error)))
-        elif (raised := task.exception()) is not None:
-            self._raised(number, raised)
-        elif type(result := task.result()) is _Exit:
-            self._raised(number, result.error)
+        try:
+            result = task.result()
+        except asyncio.CancelledError as error:
+            self._report((messages.CANCELLED, number, _words(error)))
+        except BaseException as error:
+            self._raised(number, error)
         else:
-            self._returned(number, result)
+            if type(result) is _Exit:
+                self._raised(number, result.error)
+            else:
+                self._returned(number, result)
         if self._stopping and not self._running and not self._pump_is_due:
             self._pump_is_due = True
             self._loop.call_soon(self._pump)

@@ -7,11 +7,12 @@ compute wait where every worker can take them, and short ones travel by the hund
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from antiphon.pool import messages
-from antiphon.pool.call import Call, name_of
+from antiphon.pool.call import AnyCall, name_of
 from antiphon.pool.errors import WorkerLost
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class WorkerLink(ABC):
         self._loop = loop
         self._scheduler = scheduler
         self.name = name
-        self.calls: dict[int, Call[Any]] = {}
+        self.calls: dict[int, AnyCall] = {}
         self.ready = False
         self.lost: str | None = None
         self.finished = 0
@@ -69,10 +70,23 @@ class WorkerLink(ABC):
         """How many calls wait at the worker that it has not begun."""
         return self._sent - max(self._begun, self.begun())
 
-    def post(self, call: Call[Any]) -> None:
+    def post_from(self, waiting: deque[AnyCall], most: int) -> int:
+        """Sends the first of the calls that wait, with the next `flush`; those that are done by now are left out.
+
+        Returns:
+            How many were sent, at most `most`.
+        """
+        count = 0
+        while waiting and count < most:
+            call = waiting.popleft()
+            if not call.done():
+                self.post(call)
+                count += 1
+        return count
+
+    def post(self, call: AnyCall) -> None:
         """Sends a call, with the next `flush`."""
-        self._sent += 1
-        number = self._sent
+        self._sent = number = self._sent + 1
         call.link = self
         call.number = number
         self.calls[number] = call
@@ -82,7 +96,7 @@ class WorkerLink(ABC):
             self._drop(number)
             call.settle_error(error)
 
-    def cancel(self, call: Call[Any], msg: Any | None) -> None:
+    def cancel(self, call: AnyCall, msg: Any | None) -> None:
         """Asks the worker to cancel a call, and gives the call up if no answer comes within the grace period."""
         self._ask_cancel(call.number, None if msg is None else str(msg))
         self._loop.call_later(self._scheduler.grace, call.settle_cancelled, msg)
@@ -101,6 +115,8 @@ class WorkerLink(ABC):
                 else:
                     if call is not None:
                         call.settle(value)
+            elif kind == messages.RESULTS:
+                self._settle_run(message[1], message[3])
             elif kind == messages.PROGRESS:
                 self._note_progress(message[1], message[2])
             elif kind == messages.RAISED:
@@ -184,7 +200,7 @@ class WorkerLink(ABC):
         """Ends the worker at once, as far as that can be done; its calls are lost."""
 
     @abstractmethod
-    def _transfer(self, number: int, call: Call[Any]) -> None: ...
+    def _transfer(self, number: int, call: AnyCall) -> None: ...
 
     @abstractmethod
     def _ask_cancel(self, number: int, msg: str | None) -> None: ...
@@ -199,16 +215,25 @@ class WorkerLink(ABC):
     def _open_error(self, parcel: Any, traceback: str, words: str) -> BaseException: ...
 
     @abstractmethod
-    def _unreadable(self, what: str, call: Call[Any], error: BaseException) -> BaseException: ...
+    def _unreadable(self, what: str, call: AnyCall, error: BaseException) -> BaseException: ...
 
     def _become_ready(self) -> None:
         self.ready = True
 
-    def _answered(self, number: int) -> Call[Any] | None:
+    def _settle_run(self, first: int, values: list[Any]) -> None:
+        """Ends calls with consecutive numbers."""
+        calls = self.calls
+        self.finished += len(values)
+        for number, value in enumerate(values, first):
+            call = calls.pop(number, None)
+            if call is not None:
+                call.settle(value)
+
+    def _answered(self, number: int) -> AnyCall | None:
         self.finished += 1
         return self._drop(number)
 
-    def _drop(self, number: int) -> Call[Any] | None:
+    def _drop(self, number: int) -> AnyCall | None:
         return self.calls.pop(number, None)
 
     def _note_progress(self, up_to: int, busy_s: float) -> None:

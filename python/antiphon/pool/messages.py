@@ -5,6 +5,7 @@ The numbers of calls grow by one with each call that a worker is sent; a worker 
 
 __all__ = [
     "CALL",
+    "CALLS",
     "CANCEL",
     "CANCELLED",
     "FUNCTION",
@@ -13,6 +14,7 @@ __all__ = [
     "PROGRESS",
     "RAISED",
     "READY",
+    "RESULTS",
     "RETURNED",
     "STOP",
 ]
@@ -23,6 +25,7 @@ FUNCTION = 2  # key, pickle of a function that calls will refer to
 CANCEL = 3  # number of the call, words for the CancelledError or None
 STOP = 4  # nothing; the worker ends once its calls have
 GIVE_BACK = 5  # nothing; over the control connection
+CALLS = 6  # number of the first, key of the function, list of plain arguments: calls with consecutive numbers
 
 # From a worker.
 READY = 11  # nothing
@@ -34,4 +37,5 @@ CANCELLED = 14  # number of the call, words of the CancelledError or None
 PROGRESS = (
     15  # number up to which no call waits to begin, seconds of work since the last such message
 )
+RESULTS = 17  # number of the first, 0, list of plain results: of calls with consecutive numbers
 GIVEN_BACK = 16  # numbers of calls that it will not begin; over the control connection

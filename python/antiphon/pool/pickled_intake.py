@@ -14,6 +14,7 @@ from antiphon.pool.channel import Parcel
 from antiphon.pool.errors import TransferError
 from antiphon.pool.intake import Intake
 from antiphon.pool.pickling import Pickled
+from antiphon.pool.plain import add_to_run, is_plain
 
 __all__ = ["PickledIntake"]
 
@@ -24,10 +25,17 @@ class PickledIntake(Intake):
     Args:
         loop: the worker's loop.
         carried: modules and names of the context variables that go along with calls.
+        outbox: where messages wait that `_report` was given.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, carried: list[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        carried: list[tuple[str, str]],
+        outbox: list[tuple[Any, ...]],
+    ) -> None:
         super().__init__(loop)
+        self._outbox = outbox
         self._carried = [getattr(importlib.import_module(module), name) for module, name in carried]
         self._functions: dict[int, bytes | Callable[..., Any]] = {}
 
@@ -49,9 +57,18 @@ class PickledIntake(Intake):
     def _open(
         self, message: tuple[Any, ...], context: contextvars.Context
     ) -> tuple[Callable[..., Any], Iterable[Any]]:
-        _, _, key, parcel, carried = message
+        if message[0] == messages.CALLS:
+            _, _, key, arguments = message
+            function = self._functions[key]
+            if type(function) is not bytes:
+                return function, arguments  # type: ignore[return-value]
+            parcel = carried = None
+        else:
+            _, _, key, parcel, carried = message
         try:
-            if type(parcel) is bytes:
+            if parcel is None:
+                pass
+            elif type(parcel) is bytes:
                 arguments = pickling.load(parcel)
             elif isinstance(parcel, OSError):
                 raise parcel
@@ -74,6 +91,10 @@ class PickledIntake(Intake):
         return function, arguments  # type: ignore[return-value]
 
     def _returned(self, number: int, value: object) -> None:
+        if is_plain(value):
+            if not add_to_run(self._outbox, messages.RESULTS, number, 0, value):
+                self._report((messages.RESULTS, number, 0, [value]))
+            return
         try:
             parcel = self._pack(pickling.dump(value, lambda: "the result"))
         except Exception as error:

@@ -28,12 +28,12 @@ from types import TracebackType
 from typing import Any, TypeVar, TypeVarTuple
 
 from antiphon.pool.call import Call, name_of
-from antiphon.pool.call_maker import CallMaker
+from antiphon.pool.call_maker import CallMaker, CallsOf
 from antiphon.pool.carried import locate
 from antiphon.pool.errors import PoolClosed, WorkerLost
 from antiphon.pool.functions import Functions
 from antiphon.pool.link import WorkerLink
-from antiphon.pool.progress import Wish, make_progress
+from antiphon.pool.progress import Progress, Wish, make_progress
 from antiphon.pool.results import Mapped, completed, streamed
 from antiphon.pool.scheduler import Scheduler
 from antiphon.pool.stats import PoolStats, WorkerStats
@@ -129,8 +129,7 @@ class Pool:
         self._scheduler = Scheduler(loop, self._concurrency, self._grace, self._most_losses)
         self._make_link = self._link_maker(loop)
         self._maker = CallMaker(
-            loop,
-            self._scheduler,
+            self._entered,
             None if self._kind == "thread" else self._functions,
             self._executor is not None,
             self._carry,
@@ -214,10 +213,7 @@ class Pool:
             TransferError: the function or its arguments cannot be pickled.
             PoolClosed: the pool is not open.
         """
-        scheduler = self._entered()
-        call = self._maker.of(function, idempotent, timeout)(args)
-        scheduler.submit(call)
-        return call
+        return self._calls_of(function, idempotent, timeout).submit(args)
 
     def map(
         self,
@@ -240,10 +236,9 @@ class Pool:
         Returns:
             Something to await for the list of results, or to iterate with `async for`, in order of the inputs.
         """
-        submit = self._submitter(function, idempotent, timeout)
-        totals = [len(iterable) for iterable in iterables if isinstance(iterable, Sized)]
-        shown = make_progress(progress, name_of(function), min(totals, default=None))
-        return Mapped(zip(*iterables, strict=False), submit, self._limit(limit), shown)
+        calls = self._calls_of(function, idempotent, timeout)
+        inputs, shown = self._inputs(function, iterables, progress)
+        return Mapped(inputs, calls.submit_mapped, self._limit(limit), shown)
 
     def as_completed(
         self,
@@ -260,10 +255,9 @@ class Pool:
             An asynchronous iterator of calls that are done: `await call` gives the result, or raises what the function
             did; `call.arguments` says which it is.
         """
-        submit = self._submitter(function, idempotent, timeout)
-        totals = [len(iterable) for iterable in iterables if isinstance(iterable, Sized)]
-        shown = make_progress(progress, name_of(function), min(totals, default=None))
-        return completed(zip(*iterables, strict=False), submit, self._limit(limit), shown)
+        calls = self._calls_of(function, idempotent, timeout)
+        inputs, shown = self._inputs(function, iterables, progress)
+        return completed(inputs, calls.submit, self._limit(limit), shown)
 
     def stream(
         self,
@@ -284,9 +278,9 @@ class Pool:
         Returns:
             An asynchronous iterator of the results, in order of the inputs.
         """
-        submit = self._submitter(function, idempotent, timeout)
+        calls = self._calls_of(function, idempotent, timeout)
         shown = make_progress(progress, name_of(function), None)
-        return streamed(inputs, submit, limit or self._count * self._concurrency, shown)
+        return streamed(inputs, calls.submit, limit or self._count * self._concurrency, shown)
 
     async def broadcast(self, function: Function[T], *args: Any) -> list[T]:
         """Calls a function once in every worker that is ready.
@@ -303,7 +297,7 @@ class Pool:
             raise ValueError(
                 "an executor chooses its workers itself, so no call can go to each of them"
             )
-        make = self._maker.of(function, False, None)
+        make = self._maker.of(function, False, None).make
         calls = []
         for link in scheduler.links:
             if link.ready:
@@ -332,20 +326,19 @@ class Pool:
             lost=self._lost,
         )
 
-    def _submitter(
+    def _calls_of(
         self, function: Callable[..., Any], idempotent: bool, timeout: float | None
-    ) -> Callable[[tuple[Any, ...]], Call[Any]]:
-        """Gives what makes and submits calls of one function."""
+    ) -> CallsOf:
         self._entered()
-        make = self._maker.of(function, idempotent, timeout)
+        return self._maker.of(function, idempotent, timeout)
 
-        def submit(arguments: tuple[Any, ...]) -> Call[Any]:
-            scheduler = self._entered()
-            call = make(arguments)
-            scheduler.submit(call)
-            return call
-
-        return submit
+    def _inputs(
+        self, function: Callable[..., Any], iterables: Sequence[Iterable[Any]], progress: Wish
+    ) -> tuple[Iterable[tuple[Any, ...]], Progress]:
+        """Gives the arguments of each call that `map` or `as_completed` makes, and what shows how far they are."""
+        totals = [len(iterable) for iterable in iterables if isinstance(iterable, Sized)]
+        shown = make_progress(progress, name_of(function), min(totals, default=None))
+        return zip(*iterables, strict=False), shown
 
     def _limit(self, limit: int | None) -> int:
         if limit is None:

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import antiphon
 from antiphon.pool import messages, pickling
-from antiphon.pool.call import Call
 from antiphon.pool.channel import Channel, Parcel
 from antiphon.pool.errors import WorkerLost
 from antiphon.pool.functions import Functions
 from antiphon.pool.pickled_link import PickledLink
+from antiphon.pool.pickling import Pickled
 
 if TYPE_CHECKING:
     from antiphon.pool.scheduler import Scheduler
@@ -82,10 +82,8 @@ class ProcessLink(PickledLink):
         setup: Setup,
         functions: Functions,
     ) -> None:
-        super().__init__(loop, scheduler, name)
+        super().__init__(loop, scheduler, name, functions)
         self._setup = setup
-        self._functions = functions
-        self._known: set[int] = set()
         self._process: Any = None
         self._channel: Channel | None = None
         self._control: Channel | None = None
@@ -177,6 +175,7 @@ class ProcessLink(PickledLink):
         """Lets the loop read this end of the sockets; the first frame is on its way then."""
         loop = self._loop
         self._channel = Channel(loop, beside, self.receive, self._end_lost)
+        self._outbox = self._channel.outbox
         self._control = Channel(loop, None, self._receive_control, self._end_lost)
         for protocol, sock in ((self._channel, channel), (self._control, control)):
             self._open_ends += 1
@@ -265,14 +264,9 @@ class ProcessLink(PickledLink):
             self._page.close()
             self._page = None
 
-    def _transfer(self, number: int, call: Call[Any]) -> None:
-        assert self._channel is not None and call.pickled is not None
-        key = call.function_key
-        if key and key not in self._known:
-            self._known.add(key)
-            self._channel.send((messages.FUNCTION, key, self._functions.pickle_of(key)))
-        parcel = self._channel.pack(call.pickled)
-        self._channel.send((messages.CALL, number, key, parcel, call.carried))
+    def _pack(self, pickled: Pickled) -> Parcel:
+        assert self._channel is not None
+        return self._channel.pack(pickled)
 
     def _ask_cancel(self, number: int, msg: str | None) -> None:
         if self._channel is not None:

@@ -77,8 +77,7 @@ def run(parent: int, channel: int, descriptors: int, control: int, page: int) ->
         asyncio.set_event_loop(loop)
         if initialize is not None:
             initialize(*initargs)
-        intake = _ProcessIntake(loop, begun, carried)
-        intake.channel = Channel(loop, beside, intake.receive, intake.abandoned)
+        intake = _ProcessIntake(loop, begun, carried, beside)
         sock.setblocking(False)
         loop.run_until_complete(loop.create_unix_connection(lambda: intake.channel, sock=sock))
         threading.Thread(
@@ -127,13 +126,17 @@ def _raise_descriptor_limit() -> None:
 class _ProcessIntake(PickledIntake):
     """Calls that come over a channel."""
 
-    channel: Channel
     stopped = False
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, begun: memoryview, carried: list[tuple[str, str]]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        begun: memoryview,
+        carried: list[tuple[str, str]],
+        descriptors: socket.socket,
     ) -> None:
-        super().__init__(loop, carried)
+        self.channel = Channel(loop, descriptors, self.receive, self.abandoned)
+        super().__init__(loop, carried, self.channel.outbox)
         self._page = begun
 
     def abandoned(self) -> None:

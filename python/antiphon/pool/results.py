@@ -10,13 +10,15 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, G
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-from antiphon.pool.call import Call
+from antiphon.pool.call import AnyCall, Call
+from antiphon.pool.mapped_call import MappedCall
 from antiphon.pool.progress import Progress
 
 __all__ = ["Mapped", "completed", "streamed"]
 
 T = TypeVar("T")
 Submit = Callable[[tuple[Any, ...]], Call[T]]
+SubmitMapped = Callable[[list[tuple[Any, ...]]], list[MappedCall]]
 
 
 class Mapped(Generic[T], Awaitable[list[T]], AsyncIterable[T]):
@@ -26,7 +28,11 @@ class Mapped(Generic[T], Awaitable[list[T]], AsyncIterable[T]):
     """
 
     def __init__(
-        self, inputs: Iterable[tuple[Any, ...]], submit: Submit[T], limit: int, progress: Progress
+        self,
+        inputs: Iterable[tuple[Any, ...]],
+        submit: SubmitMapped,
+        limit: int,
+        progress: Progress,
     ) -> None:
         self._inputs = iter(inputs)
         self._submit = submit
@@ -41,29 +47,32 @@ class Mapped(Generic[T], Awaitable[list[T]], AsyncIterable[T]):
 
     async def _collect(self) -> list[T]:
         results: list[T] = []
-        ahead: deque[Call[T]] = deque()
+        half, advance = self._limit // 2, self._progress.advance
+        ahead: deque[MappedCall] = deque()
         with self._progress:
             try:
                 self._refill(ahead)
                 while ahead:
-                    results.append(await ahead[0])
+                    call = ahead[0]
+                    if not call.done():
+                        await call.wait()
+                    results.append(call.result())
                     ahead.popleft()
-                    self._progress.advance()
-                    # Half of what is ahead is sent at a time: a message for each would cost more than the call.
-                    if len(ahead) <= self._limit // 2:
+                    advance()
+                    if len(ahead) <= half:
                         self._refill(ahead)
             finally:
                 _give_up(ahead)
         return results
 
     async def _iterate(self) -> AsyncIterator[T]:
-        ahead: deque[Call[T]] = deque()
+        ahead: deque[MappedCall] = deque()
         with self._progress:
             try:
                 self._refill(ahead)
                 while ahead:
-                    result = await ahead[0]
-                    ahead.popleft()
+                    await ahead[0].wait()
+                    result = ahead.popleft().result()
                     self._progress.advance()
                     yield result
                     if len(ahead) <= self._limit // 2:
@@ -71,8 +80,11 @@ class Mapped(Generic[T], Awaitable[list[T]], AsyncIterable[T]):
             finally:
                 _give_up(ahead)
 
-    def _refill(self, ahead: deque[Call[T]]) -> None:
-        ahead.extend(map(self._submit, islice(self._inputs, self._limit - len(ahead))))
+    def _refill(self, ahead: deque[MappedCall]) -> None:
+        # Half of what may be ahead is sent at a time: a message for each would cost more than the call.
+        inputs = list(islice(self._inputs, self._limit - len(ahead)))
+        if inputs:
+            ahead.extend(self._submit(inputs))
 
 
 async def completed(
@@ -139,8 +151,8 @@ async def streamed(
                     _give_up([left])
 
 
-def _give_up(calls: Iterable[Call[Any]]) -> None:
+def _give_up(calls: Iterable[AnyCall]) -> None:
     """Cancels calls whose results nobody will take; what they have raised already is nobody's business either."""
     for call in calls:
-        if not call.cancel() and not call.cancelled():
+        if not call.cancel() and isinstance(call, Call) and not call.cancelled():
             call.exception()

@@ -9,10 +9,9 @@ Invariant P1: a call that is not done is in the queue or in exactly one link's `
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from antiphon.pool.call import Call
+from antiphon.pool.call import AnyCall
 from antiphon.pool.link import WorkerLink
 
 __all__ = ["Scheduler"]
@@ -34,11 +33,11 @@ class Scheduler:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, concurrency: int, grace: float, most_losses: int
     ) -> None:
-        self._loop = loop
+        self.loop = loop
         self.concurrency = concurrency
         self.grace = grace
         self.most_losses = most_losses
-        self.waiting: deque[Call[Any]] = deque()
+        self.waiting: deque[AnyCall] = deque()
         self.links: list[WorkerLink] = []
         self.unfinished = 0
         self.broken: BaseException | None = None
@@ -46,7 +45,7 @@ class Scheduler:
         self._dispatch_is_due = False
         self._balance_is_due = False
 
-    def submit(self, call: Call[Any]) -> None:
+    def submit(self, call: AnyCall) -> None:
         """Takes a call that was just made."""
         self.unfinished += 1
         if self.broken is not None:
@@ -55,14 +54,22 @@ class Scheduler:
         self.waiting.append(call)
         self.dispatch_soon()
 
-    def submit_to(self, link: WorkerLink, call: Call[Any]) -> None:
+    def submit_all(self, calls: Sequence[AnyCall]) -> None:
+        """Takes calls that were just made."""
+        self.unfinished += len(calls)
+        self.waiting.extend(calls)
+        if self.broken is not None:
+            self.fail_waiting(self.broken)
+        self.dispatch_soon()
+
+    def submit_to(self, link: WorkerLink, call: AnyCall) -> None:
         """Takes a call that is for one worker alone."""
         self.unfinished += 1
         call.pinned = True
         link.post(call)
         link.flush()
 
-    def take_back(self, calls: Iterable[Call[Any]]) -> None:
+    def take_back(self, calls: Iterable[AnyCall]) -> None:
         """Takes calls back that a worker will not run; they are the next to go."""
         alive = []
         for call in calls:
@@ -101,14 +108,14 @@ class Scheduler:
         """Waits until no call is unfinished."""
         while self.unfinished:
             if self._all_done is None or self._all_done.done():
-                self._all_done = self._loop.create_future()
+                self._all_done = self.loop.create_future()
             await asyncio.shield(self._all_done)
 
     def dispatch_soon(self) -> None:
         """Hands out what waits, once in this turn or the next."""
         if not self._dispatch_is_due:
             self._dispatch_is_due = True
-            self._loop.call_soon(self._dispatch)
+            self.loop.call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         self._dispatch_is_due = False
@@ -120,20 +127,19 @@ class Scheduler:
     def _hand_out(self) -> None:
         waiting = self.waiting
         loads = [
-            (len(link.calls), place, link.room(), link)
+            (len(link.calls), place, room, link)
             for place, link in enumerate(self.links)
-            if link.room() > 0
+            if (room := link.room()) > 0
         ]
         heapq.heapify(loads)
         touched = [entry[3] for entry in loads]
         while waiting and loads:
-            call = waiting.popleft()
-            if call.done():
-                continue
             load, place, room, link = loads[0]
-            link.post(call)
-            if room > 1:
-                heapq.heapreplace(loads, (load + 1, place, room - 1, link))
+            # While many wait, several neighbours go to one worker: their message is the shorter.
+            count = min(room, max(1, len(waiting) // (4 * len(loads))))
+            posted = link.post_from(waiting, count)
+            if room > posted:
+                heapq.heapreplace(loads, (load + posted, place, room - posted, link))
             else:
                 heapq.heappop(loads)
         for link in touched:
@@ -145,7 +151,7 @@ class Scheduler:
             return
         if self._idle() and any(link.unbegun() for link in self.links):
             self._balance_is_due = True
-            self._loop.call_later(_PATIENCE_S, self._steal)
+            self.loop.call_later(_PATIENCE_S, self._steal)
 
     def _steal(self) -> None:
         self._balance_is_due = False

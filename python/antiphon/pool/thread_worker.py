@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.loop import Loop
 from antiphon.pool import messages
-from antiphon.pool.call import Call
+from antiphon.pool.call import AnyCall
 from antiphon.pool.carried import adopt
 from antiphon.pool.errors import WorkerLost
 from antiphon.pool.intake import Intake
@@ -133,7 +133,7 @@ class ThreadLink(WorkerLink):
         if not self._over.done():
             self._over.set_result(None)
 
-    def _transfer(self, number: int, call: Call[Any]) -> None:
+    def _transfer(self, number: int, call: AnyCall) -> None:
         self._outbox.append((messages.CALL, number, call.function, call.arguments, call.carried))
 
     def _ask_cancel(self, number: int, msg: str | None) -> None:
@@ -153,7 +153,7 @@ class ThreadLink(WorkerLink):
         assert isinstance(parcel, BaseException)
         return parcel
 
-    def _unreadable(self, what: str, call: Call[Any], error: BaseException) -> BaseException:
+    def _unreadable(self, what: str, call: AnyCall, error: BaseException) -> BaseException:
         return error
 
 

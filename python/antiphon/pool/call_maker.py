@@ -37,6 +37,7 @@ class CallMaker:
         self.functions = functions
         self.foreign = foreign or pickling.main_cannot_be_imported()
         self.carry = carry
+        self._lasting: dict[Callable[..., Any], CallsOf] = {}
 
     def of(
         self, function: Callable[..., Any], idempotent: bool, timeout: float | None
@@ -47,8 +48,18 @@ class CallMaker:
             TypeError: it is no function.
             TransferError: it cannot be pickled.
         """
+        plainly = not idempotent and timeout is None
+        if plainly:
+            try:
+                return self._lasting[function]
+            except (KeyError, TypeError):  # or it is not hashable
+                pass
         check(function)
-        return CallsOf(self, function, idempotent, timeout)
+        calls = CallsOf(self, function, idempotent, timeout)
+        # Functions that have a key are kept as long as the pool in any case; others may be made by the thousand.
+        if plainly and calls.has_key():
+            self._lasting[function] = calls
+        return calls
 
 
 class CallsOf:
@@ -74,6 +85,10 @@ class CallsOf:
         self._timeout = timeout
         self._key = 0 if maker.functions is None else maker.functions.key_of(function)
 
+    def has_key(self) -> bool:
+        """Whether workers know the function by a key."""
+        return self._key != 0
+
     def make(self, arguments: tuple[Any, ...]) -> Call[Any]:
         """Makes one call.
 
@@ -81,8 +96,13 @@ class CallsOf:
             TransferError: an argument cannot be pickled.
             PoolClosed: the pool is not open.
         """
-        call: Call[Any] = Call(self._maker.entered(), self._function, arguments, self._idempotent)
-        self._equip(call, bool(self._key) and all_plain((arguments,)))
+        maker, key = self._maker, self._key
+        call: Call[Any] = Call(maker.entered(), self._function, arguments, self._idempotent)
+        plain = bool(key) and all_plain((arguments,))
+        if plain and self._timeout is None and not maker.carry:
+            call.function_key = key
+        else:
+            self._equip(call, plain)
         return call
 
     def submit(self, arguments: tuple[Any, ...]) -> Call[Any]:

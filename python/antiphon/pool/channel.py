@@ -25,6 +25,7 @@ from antiphon.pool.segments import Incoming, Outgoing
 __all__ = ["Channel", "Parcel", "pack_inline", "receive_frame", "send_frame", "unpack_inline"]
 
 _HEADER = struct.Struct("<Q")
+_LENGTH = _HEADER.unpack_from
 # Without references to equal objects, which would cost a look-up each.
 _MARSHAL_VERSION = 2
 # About shared memory: a segment was let go of; a segment is not used again.
@@ -153,11 +154,15 @@ class Channel(asyncio.Protocol):
         if self._pending:
             self._pending += data
             data = self._pending
+        elif len(data) >= _HEADER.size and len(data) == _HEADER.size + _LENGTH(data)[0]:
+            # One whole frame, as nearly always.
+            self._handle(*marshal.loads(memoryview(data)[_HEADER.size :]))
+            return
         start, end = 0, len(data)
         with memoryview(data) as view:
             while end - start >= _HEADER.size:
                 begin = start + _HEADER.size
-                stop = begin + _HEADER.unpack_from(data, start)[0]
+                stop = begin + _LENGTH(data, start)[0]
                 if stop > end:
                     break
                 with view[begin:stop] as body:

@@ -130,7 +130,7 @@ class WorkerLink(ABC):
                     call.settle_cancelled(message[2])
             elif kind == messages.READY:
                 self._become_ready()
-        self._scheduler.dispatch_soon()
+        self._scheduler.has_room()
 
     def give_back(self, numbers: Iterable[int]) -> None:
         """Calls that the worker had not begun are the scheduler's again."""

@@ -111,6 +111,11 @@ class Scheduler:
                 self._all_done = self.loop.create_future()
             await asyncio.shield(self._all_done)
 
+    def has_room(self) -> None:
+        """A worker has ended calls, and may be given others."""
+        if self.waiting or len(self.links) > 1:
+            self.dispatch_soon()
+
     def dispatch_soon(self) -> None:
         """Hands out what waits, once in this turn or the next."""
         if not self._dispatch_is_due:
@@ -126,6 +131,11 @@ class Scheduler:
 
     def _hand_out(self) -> None:
         waiting = self.waiting
+        if len(self.links) == 1:
+            link = self.links[0]
+            if link.post_from(waiting, link.room()):
+                link.flush()
+            return
         loads = [
             (len(link.calls), place, room, link)
             for place, link in enumerate(self.links)

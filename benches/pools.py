@@ -4,10 +4,16 @@
     python -m benches.pools --rows map,round_trip --rounds 5 --workers 2
 
     article      the article's first program (coroutines that count down) through the pool, against the same in one loop
+                 and against (serial / cores) x 1.1 + the start of the workers
     map          100,000 trivial calls: Pool.map, ProcessPoolExecutor.map, aiomultiprocess.Pool.map
     round_trip   one call after the other, each awaited
     argument     100 MiB as an argument, against a memcpy of as much
-    serve        aiohttp and uvicorn saying hello on one worker and on several, under wrk
+    serve        aiohttp and uvicorn on one worker and on several, under wrk: saying hello, or computing each time
+
+wrk needs cores of its own to keep servers busy that only say hello. Where it has none, two figures say what can be
+said: requests that compute cost the server a hundred times what they cost wrk, so their rates are the servers' alone;
+and the servers' CPU time per request says whether several workers cost more than one. CPU figures hold on busy
+machines, too.
 
 Contenders take turns within a round; a figure is the best round's, with the median beside it. These are wall times, for
 what is measured is several processes at once: figures of a busy machine say little, and the ratios of one run most.
@@ -74,20 +80,24 @@ async def measure(work: Coroutine[Any, Any, object]) -> float:
 
 
 async def article(rounds: int, workers: int) -> Figures:
-    """Serial, through the pool, and the pool with its start; seconds."""
-    figures: Figures = {"serial": [], "pool": [], "pool and its start": []}
+    """Serial, the start of the pool, its calls, and all of it; seconds, and CPU seconds of all processes."""
+    names = ("serial", "start", "calls", "start to end")
+    figures: Figures = {name: [] for name in (*names, "serial, CPU", "calls, CPU")}
     for _ in range(rounds):
-        began = time.perf_counter()
-        for _ in range(workers):
-            await count_down(COUNT)
-        figures["serial"].append(time.perf_counter() - began)
+        await note(figures, "serial", count_down_serially(workers))
         began = time.perf_counter()
         async with antiphon.Pool(workers, "process") as pool:
-            inner = time.perf_counter()
-            await pool.map(count_down, [COUNT] * workers)
-            figures["pool"].append(time.perf_counter() - inner)
-        figures["pool and its start"].append(time.perf_counter() - began)
+            await pool.broadcast(same, 1)
+            figures["start"].append(time.perf_counter() - began)
+            await note(figures, "calls", collect(pool.map(count_down, [COUNT] * workers)))
+        figures["start to end"].append(time.perf_counter() - began)
     return figures
+
+
+async def count_down_serially(times: int) -> None:
+    """What the workers do, in one loop."""
+    for _ in range(times):
+        await count_down(COUNT)
 
 
 async def mapped(rounds: int, workers: int) -> Figures:
@@ -121,18 +131,16 @@ async def note(figures: Figures, name: str, work: Coroutine[Any, Any, object]) -
     figures[f"{name}, CPU"].append(cpu_seconds() - cpu)
 
 
-def cpu_seconds() -> float:
-    """Returns the CPU time of this process and of the children that it has now."""
-    used = time.process_time()
-    pids = []
-    for task in os.listdir("/proc/self/task"):  # each thread has its own children
-        with open(f"/proc/self/task/{task}/children") as children:
-            pids += children.read().split()
-    for pid in pids:
-        with open(f"/proc/{pid}/stat") as stat:
-            # Behind the name, which may have spaces in it: fields 14 and 15 of proc(5).
-            fields = stat.read().rpartition(")")[2].split()
-        used += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(pid: int | None = None) -> float:
+    """Returns the CPU time of a process, by default this one, and of the children that it has now."""
+    pid = pid or os.getpid()
+    with open(f"/proc/{pid}/stat") as stat:
+        # Behind the name, which may have spaces in it: fields 14 and 15 of proc(5).
+        fields = stat.read().rpartition(")")[2].split()
+    used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    for task in os.listdir(f"/proc/{pid}/task"):  # each thread has its own children
+        with open(f"/proc/{pid}/task/{task}/children") as children:
+            used += sum(cpu_seconds(int(child)) for child in children.read().split())
     return used
 
 
@@ -181,43 +189,64 @@ async def argument(rounds: int, workers: int) -> Figures:
     return figures
 
 
-def aiohttp_hello() -> Any:
+def say() -> bytes:
+    """Says hello at once."""
+    return b"Hello, world!"
+
+
+def compute() -> bytes:
+    """Says hello after a millisecond or two of computing: always as much, however long that takes."""
+    for _ in range(60_000):
+        pass
+    return b"Hello, world!"
+
+
+def aiohttp_application(answer: Callable[[], bytes]) -> Any:
     """An aiohttp application."""
     from aiohttp import web
 
     async def hello(request: web.Request) -> web.Response:
-        return web.Response(body=b"Hello, world!", content_type="text/plain")
+        return web.Response(body=answer(), content_type="text/plain")
 
     application = web.Application()
     application.router.add_get("/", hello)
     return application
 
 
-def asgi_hello() -> Any:
-    """An ASGI application."""
+def asgi_application(answer: Callable[[], bytes]) -> Any:
+    """An ASGI application, which uvicorn serves."""
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"13")]
 
     async def hello(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": b"Hello, world!"})
+            await send({"type": "http.response.body", "body": answer()})
 
     return hello
 
 
+APPLICATIONS = {
+    f"{library}, {work.__name__}": functools.partial(make, work)
+    for work in (say, compute)
+    for library, make in (("aiohttp", aiohttp_application), ("uvicorn", asgi_application))
+}
+
+
 async def served(rounds: int, workers: int) -> Figures:
-    """Seconds per request."""
+    """Seconds per request, and the servers' CPU seconds for one."""
     figures: Figures = {}
     for _ in range(rounds):
-        for application in ("aiohttp_hello", "asgi_hello"):
+        for application in APPLICATIONS:
             for count in (1, workers):
                 name = f"{application}, workers: {count}"
-                figures.setdefault(name, []).append(1 / request_rate(application, count))
+                rate, cpu = request_rate(application, count)
+                figures.setdefault(name, []).append(1 / rate)
+                figures.setdefault(f"{name}, CPU", []).append(cpu)
     return figures
 
 
-def request_rate(application: str, workers: int) -> float:
-    """Returns the requests per second that wrk gets answered."""
+def request_rate(application: str, workers: int) -> tuple[float, float]:
+    """Returns the requests per second that wrk gets answered, and the servers' CPU seconds for each."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port, descriptor = sock.getsockname()[1], sock.fileno()
         server = subprocess.Popen(
@@ -236,15 +265,18 @@ def request_rate(application: str, workers: int) -> float:
     try:
         # Until all workers are there; then for the measurement.
         for seconds in (2, SECONDS_OF_LOAD):
+            cpu = cpu_seconds(server.pid)
             load = ["wrk", "-t1", "-c64", f"-d{seconds}s", f"http://127.0.0.1:{port}/"]
             report = subprocess.run(load, capture_output=True, text=True, check=True).stdout
+            cpu = cpu_seconds(server.pid) - cpu
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait()
     found = re.search(r"Requests/sec:\s+([\d.]+)", report)
-    if found is None or re.search(r"Non-2xx|Socket errors", report):
+    requests = re.search(r"(\d+) requests in", report)
+    if found is None or requests is None or re.search(r"Non-2xx|Socket errors", report):
         raise SystemExit(f"wrk: {report}")
-    return float(found[1])
+    return float(found[1]), cpu / float(requests[1])
 
 
 ROWS: dict[str, Callable[[int, int], Coroutine[Any, Any, Figures]]] = {
@@ -281,18 +313,20 @@ def report(row: str, figures: Figures, workers: int) -> None:
             print(f"  {peer} / {subject}: {best[peer] / best[subject]:.2f} (at least {gain:.2f})")
     if row == "article":
         cores = min(workers, len(os.sched_getaffinity(0)))
-        limit = best["serial"] / cores * 1.1
+        limit = best["serial"] / cores * 1.1 + best["start"]
+        print(f"  start to end: {best['start to end']:.3f} s (at most {limit:.3f})")
         print(
-            f"  pool: {best['pool']:.3f} s (at most {limit:.3f} s, a tenth over serial / {cores})"
+            f"  calls, CPU / serial, CPU: {best['calls, CPU'] / best['serial, CPU']:.2f} (at most 1.10)"
         )
     if row == "round_trip":
         print(f"  round trip: {best['antiphon'] * 1e6:.1f} us (at most 60)")
     if row == "serve":
-        for name in ("aiohttp_hello", "asgi_hello"):
-            gain = best[f"{name}, workers: 1"] / best[f"{name}, workers: {workers}"]
-            print(
-                f"  {name}: {gain:.2f} of one worker (at least 1.8; wrk takes its share of the cores)"
-            )
+        for name in APPLICATIONS:
+            one, several = f"{name}, workers: 1", f"{name}, workers: {workers}"
+            remark = "" if name.endswith("compute") else "; wrk takes its share of the cores"
+            print(f"  {name}: {best[one] / best[several]:.2f} of one worker (at least 1.8{remark})")
+            cost = best[f"{several}, CPU"] / best[f"{one}, CPU"]
+            print(f"  {name}: {cost:.2f} of one worker's CPU per request (at most {2 / 1.8:.2f})")
 
 
 def main() -> None:
@@ -321,7 +355,7 @@ def main() -> None:
 
 def made(name: str) -> Any:
     """Makes an application by its name: `__main__` is another module in the workers."""
-    return {"aiohttp_hello": aiohttp_hello, "asgi_hello": asgi_hello}[name]()
+    return APPLICATIONS[name]()
 
 
 if __name__ == "__main__":

@@ -138,10 +138,16 @@ def cpu_seconds(pid: int | None = None) -> float:
         # Behind the name, which may have spaces in it: fields 14 and 15 of proc(5).
         fields = stat.read().rpartition(")")[2].split()
     used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    for task in os.listdir(f"/proc/{pid}/task"):  # each thread has its own children
+    return used + sum(map(cpu_seconds, children_of(pid)))
+
+
+def children_of(pid: int) -> list[int]:
+    """Returns the processes that a process has started and that are there now."""
+    found: list[int] = []
+    for task in os.listdir(f"/proc/{pid}/task"):  # each thread has its own
         with open(f"/proc/{pid}/task/{task}/children") as children:
-            used += sum(cpu_seconds(int(child)) for child in children.read().split())
-    return used
+            found += map(int, children.read().split())
+    return found
 
 
 async def consume(results: Any) -> None:
@@ -263,20 +269,37 @@ def request_rate(application: str, workers: int) -> tuple[float, float]:
             pass_fds=[descriptor],
         )
     try:
-        # Until all workers are there; then for the measurement.
-        for seconds in (2, SECONDS_OF_LOAD):
-            cpu = cpu_seconds(server.pid)
-            load = ["wrk", "-t1", "-c64", f"-d{seconds}s", f"http://127.0.0.1:{port}/"]
-            report = subprocess.run(load, capture_output=True, text=True, check=True).stdout
-            cpu = cpu_seconds(server.pid) - cpu
+        # Until a load has reached all workers several times, for their start looks like work, too.
+        good = 0
+        while good < 3:
+            before = [cpu_seconds(pid) for pid in children_of(server.pid)]
+            answered = requests_of(put_load(port, 1))
+            after = [cpu_seconds(pid) for pid in children_of(server.pid)]
+            busy = [late - early > 0.05 for early, late in zip(before, after, strict=False)]
+            good = good + 1 if answered > 64 and busy.count(True) >= workers else 0
+        cpu = cpu_seconds(server.pid)
+        report = put_load(port, SECONDS_OF_LOAD)
+        cpu = cpu_seconds(server.pid) - cpu
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait()
     found = re.search(r"Requests/sec:\s+([\d.]+)", report)
-    requests = re.search(r"(\d+) requests in", report)
-    if found is None or requests is None or re.search(r"Non-2xx|Socket errors", report):
+    if found is None or re.search(r"Non-2xx|Socket errors", report):
         raise SystemExit(f"wrk: {report}")
-    return float(found[1]), cpu / float(requests[1])
+    return float(found[1]), cpu / requests_of(report)
+
+
+def requests_of(report: str) -> int:
+    """Returns how many requests were answered, by wrk's report."""
+    found = re.search(r"(\d+) requests in", report)
+    return int(found[1]) if found else 0
+
+
+def put_load(port: int, seconds: int) -> str:
+    """Returns what wrk says of so many seconds of requests."""
+    options = ["-t1", "-c64", "--timeout", "60s", f"-d{seconds}s"]
+    command = ["wrk", *options, f"http://127.0.0.1:{port}/"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 ROWS: dict[str, Callable[[int, int], Coroutine[Any, Any, Figures]]] = {

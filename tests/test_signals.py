@@ -1,6 +1,7 @@
 """Signals: handlers on the loop, Python's own handlers beside it, and Ctrl-C as a runner treats it."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import threading
@@ -423,3 +424,22 @@ def test_terminate_handled_by_the_loop_ends_the_program_in_order(loop_name):
         child.process.send_signal(signal.SIGTERM)
         assert child.report() == {"stopped": True}
         assert child.finish().returncode == 0
+
+
+@pytest.mark.parametrize("delay", [None, 0.0])
+async def test_what_a_handler_queues_as_the_loop_falls_asleep_runs(loop, delay):
+    """The signal is pending when the loop has looked at its queue and is about to wait."""
+    woken = loop.create_future()
+
+    def wake(*_):
+        if delay is None:
+            woken.set_result(None)
+        else:
+            loop.call_later(delay, woken.set_result, None)
+
+    signal.signal(signal.SIGUSR1, wake)
+    # The C function itself as the callback: no Python code runs in between, which would run the handler.
+    loop.call_soon(getattr(ctypes.PyDLL(None), "raise"), int(signal.SIGUSR1))
+    async with asyncio.timeout(15) as limit:
+        await woken
+    assert loop.time() < limit.when()  # it is not the limit's timer that has woken the loop

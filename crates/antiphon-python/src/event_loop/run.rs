@@ -176,6 +176,7 @@ impl Host for Turns<'_> {
         if self.this.shows_task() {
             current::hide(self.this);
         }
+        let deadline = self.core(|core| core.timers.next_deadline());
         self.run_signal_handlers();
         if self.failure.is_some() {
             return Ok(());
@@ -183,6 +184,11 @@ impl Host for Turns<'_> {
         let mut surplus = self.this.seat.enter(|core| core.free_handles.shrink());
         self.this.foreign_handles.with(|list| FreeHandles::take_surplus(list, &mut surplus));
         drop(surplus);
+        // A signal's handler, or what a dropped reference ran, may have queued something or set an earlier timer, which
+        // `timeout` does not know of.
+        if self.core(|core| !core.ready.is_empty() || core.timers.next_deadline() != deadline) {
+            return self.core(|core| core.wait(Some(Duration::ZERO)));
+        }
         if let Some(watch) = self.watch {
             watch.sleep();
         }

@@ -5,7 +5,6 @@ import enum
 import math
 import os
 import signal
-import socket
 from typing import Any
 
 import pytest
@@ -187,23 +186,6 @@ async def test_lost_worker_ends_the_map_or_the_calls_are_run_again(
         again = await pool.map(calls.die_at, range(200), [path] * 200, [7] * 200, idempotent=True)
         assert again == list(range(200))
         assert pool.stats().lost == 2
-
-
-async def test_idle_worker_takes_part_of_a_run_from_a_busy_one(loop: Any, kind: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        async with Pool(2, kind) as pool:
-            await pool.map(calls.same, range(4000))
-            # The first call blocks its worker, with others behind it in the same message.
-            addresses = [server.getsockname()] + [None] * 400
-            mapped = pool.map(calls.block_if, addresses, range(401)).__aiter__()
-            first = asyncio.ensure_future(anext(mapped))
-            peer, _ = await loop.sock_accept(server)
-            while pool.stats().unfinished > 1:
-                await asyncio.sleep(0)
-            assert not first.done()
-            peer.close()
-            assert [await first] + [value async for value in mapped] == list(range(401))
 
 
 async def test_map_of_a_pool_that_was_left_is_refused(loop: Any, kind: str) -> None:

@@ -19,8 +19,10 @@ use antiphon_engine::{
 
 /// Real time that other threads have to notify a simulated loop before its clock moves, at least and at most.
 const PATIENCE: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
-/// Their share of the time by which it moves. Who gives threads minutes expects them to be done before.
+/// Their share of the time by which it moves. Who gives threads minutes expects them to be done before; who sleeps for
+/// hours expects nothing of them.
 const PATIENCE_SHARE: u32 = 100;
+const LONGEST_EXPECTATION: Duration = Duration::from_secs(3600);
 
 static REFUSED_DESCRIPTORS: AtomicU64 = AtomicU64::new(0);
 
@@ -124,7 +126,8 @@ impl Driver for LoopDriver {
             }
             Self::Simulated { driver, .. } => {
                 let [least, most] = PATIENCE;
-                let share = timeout.unwrap_or_default() / PATIENCE_SHARE;
+                let expected = timeout.filter(|&timeout| timeout <= LONGEST_EXPECTATION);
+                let share = expected.unwrap_or_default() / PATIENCE_SHARE;
                 driver.set_patience(share.clamp(least, most));
                 driver.wait(timeout, out)
             }

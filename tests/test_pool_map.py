@@ -4,12 +4,15 @@ import asyncio
 import enum
 import math
 import os
+import pickle
 import signal
+import socket
 from typing import Any
 
 import pytest
 
 from antiphon.pool import Pool, PoolClosed, RemoteTraceback, TransferError, WorkerLost, messages
+from antiphon.pool.executor_worker import _BatchIntake
 from antiphon.pool.plain import add_to_run, all_plain, is_plain
 from support import pool_calls as calls
 from support.processes import has_children
@@ -186,6 +189,70 @@ async def test_lost_worker_ends_the_map_or_the_calls_are_run_again(
         again = await pool.map(calls.die_at, range(200), [path] * 200, [7] * 200, idempotent=True)
         assert again == list(range(200))
         assert pool.stats().lost == 2
+
+
+async def test_idle_worker_takes_part_of_a_run_from_a_busy_one(loop: Any, kind: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        async with Pool(2, kind) as pool:
+            await pool.map(calls.same, range(4000))
+            # The first call blocks its worker, with others behind it in the same message.
+            addresses = [server.getsockname()] + [None] * 400
+            mapped = pool.map(calls.block_if, addresses, range(401)).__aiter__()
+            first = asyncio.ensure_future(anext(mapped))
+            peer, _ = await loop.sock_accept(server)
+            while pool.stats().unfinished > 1:
+                await asyncio.sleep(0.01)
+            assert not first.done()
+            peer.close()
+            assert [await first] + [value async for value in mapped] == list(range(401))
+
+
+async def test_calls_that_a_blocked_worker_has_not_read_run_elsewhere(loop: Any, kind: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        async with Pool(2, kind) as pool:
+            await pool.map(calls.same, range(4000))  # both are sent many from here on
+            block = pool.spawn(calls.block, server.getsockname())
+            peer, _ = await loop.sock_accept(server)
+            rest = [pool.spawn(calls.same, number) for number in range(100)]
+            assert await asyncio.gather(*rest) == list(range(100))
+            assert not block.done()
+            peer.close()
+            await block
+
+
+async def test_calls_of_a_broadcast_are_not_taken_by_idle_workers(loop: Any, kind: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        async with Pool(2, kind) as pool:
+            block = pool.spawn(calls.block, server.getsockname())
+            peer, _ = await loop.sock_accept(server)
+            places = asyncio.ensure_future(pool.broadcast(calls.where))
+            await asyncio.sleep(0)
+            assert block.link is not None
+            block.link.steal()
+            # The other worker is idle between these, and long enough to ask for work.
+            for _ in range(5):
+                await pool.run(calls.same, None)
+                await asyncio.sleep(0.02)
+            peer.close()
+            await block
+            assert len(set(await places)) == 2
+
+
+async def test_revoked_calls_are_not_run_when_they_are_read(loop: Any) -> None:
+    intake = _BatchIntake(loop, [])
+    intake.receive([(messages.FUNCTION, 1, pickle.dumps(calls.same))])
+    intake.receive([(messages.CALLS, 1, 1, [(number,) for number in (1, 2, 3)])])
+    assert intake.give_back(6) == [3, 2, 4, 5, 6]
+    assert intake.give_back(6) == [1]
+    parcel = pickle.dumps((5,))
+    intake.receive([(messages.CALLS, 4, 1, [(4,)]), (messages.CALL, 5, 1, parcel, None)])
+    intake.receive([(messages.CALLS, 6, 1, [(6,), (7,)]), (messages.CALLS, 8, 1, [(8,)])])
+    while not intake.answers:
+        await asyncio.sleep(0)
+    assert intake.answers[0] == (messages.RESULTS, 7, 0, [7, 8])
 
 
 async def test_map_of_a_pool_that_was_left_is_refused(loop: Any, kind: str) -> None:

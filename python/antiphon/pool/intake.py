@@ -2,13 +2,15 @@
 
 Calls wait in a deque and are begun in order, each as a task; a task makes its first step at once where CPython knows
 eager tasks (3.12 on). Beginning calls is interrupted every few milliseconds, so that answers leave and cancellations
-arrive. Another thread may take calls from the far end of the deque (`give_back`): they were never begun.
+arrive. Another thread may take calls from the far end of the deque (`give_back`), and revoke those that are unread
+while a call blocks the loop: they were never begun.
 """
 
 import asyncio
 import contextvars
 import inspect
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -59,7 +61,12 @@ class Intake(ABC):
         self._waiting: deque[tuple[Any, ...]] = deque()
         self._running: dict[int, asyncio.Task[Any]] = {}
         self._cancelled_early: dict[int, str | None] = {}
+        # What was read, and what is not to be run when it is; the steward's thread asks, too. It alone can be kept
+        # waiting by what the collector runs under the lock.
+        self._lock = threading.Lock()
         self._received = 0
+        self._revoked: set[int] = set()
+        self._revoked_to = 0
         self._begun = 0
         self._pump_is_due = False
         self._stopping = False
@@ -70,12 +77,11 @@ class Intake(ABC):
         for message in received:
             kind = message[0]
             if kind == messages.CALL:
-                self._received = message[1]
-                self._waiting.append(self._take(message))
+                self._queue(message[1], (self._take(message),))
             elif kind == messages.CALLS:
                 _, first, key, several = message
-                self._received = first + len(several) - 1
-                self._waiting.extend(zip(repeat(kind), count(first), repeat(key), several))
+                calls = zip(repeat(kind), count(first), repeat(key), several)
+                self._queue(first + len(several) - 1, calls)
             elif kind == messages.CANCEL:
                 self._cancel(message[1], message[2])
             elif kind == messages.STOP:
@@ -86,11 +92,14 @@ class Intake(ABC):
             self._pump_is_due = True
             self._loop.call_soon(self._pump)
 
-    def give_back(self) -> list[int]:
-        """Gives calls back that were not begun, half of them; may be called in any thread.
+    def give_back(self, sent: int) -> list[int]:
+        """Gives calls back that were not begun; may be called in any thread.
+
+        Args:
+            sent: the number of the last call that the pool has sent.
 
         Returns:
-            Their numbers.
+            The numbers of half of those that wait here, and of all that the loop, which may be blocked, has not read.
         """
         taken = []
         for _ in range((len(self._waiting) + 1) // 2):
@@ -98,7 +107,21 @@ class Intake(ABC):
                 taken.append(self._waiting.pop()[1])
             except IndexError:  # the loop was quicker
                 break
+        with self._lock:
+            unread = range(max(self._received, self._revoked_to) + 1, sent + 1)
+            self._revoked.update(unread)
+            self._revoked_to = max(self._revoked_to, sent)
+        taken.extend(unread)
         return taken
+
+    def _queue(self, last: int, calls: Iterable[tuple[Any, ...]]) -> None:
+        """Has calls wait, but not those that were given back before they were read."""
+        with self._lock:
+            self._received = last
+            if self._revoked:
+                calls = [call for call in calls if call[1] not in self._revoked]
+                self._revoked = {number for number in self._revoked if number > last}
+            self._waiting.extend(calls)
 
     def _pump(self) -> None:
         """Begins calls, for a while."""

@@ -67,8 +67,9 @@ class WorkerLink(ABC):
         )
 
     def unbegun(self) -> int:
-        """How many calls wait at the worker that it has not begun."""
-        return self._sent - max(self._begun, self.begun())
+        """How many calls wait at the worker that it has not begun, and that another one may take."""
+        begun = max(self._begun, self.begun())
+        return sum(number > begun and not call.pinned for number, call in self.calls.items())
 
     def post_from(self, waiting: deque[AnyCall], most: int) -> int:
         """Sends the first of the calls that wait, with the next `flush`; those that are done by now are left out.
@@ -136,7 +137,15 @@ class WorkerLink(ABC):
         """Calls that the worker had not begun are the scheduler's again."""
         self._steal_asked = False
         calls = [call for number in numbers if (call := self.calls.pop(number, None)) is not None]
-        self._scheduler.take_back(calls)
+        self._scheduler.take_back([call for call in calls if not self._is_ours(call)])
+        for call in filter(self._is_ours, calls):
+            self.post(call)
+        self.flush()
+
+    @staticmethod
+    def _is_ours(call: AnyCall) -> bool:
+        """Whether a call that is wanted still is for this worker alone."""
+        return call.pinned and call.cancellation is None and not call.done()
 
     def fail_calls(self, begun: int) -> None:
         """Ends what the worker was running when it was lost; what it had not begun is to run elsewhere.

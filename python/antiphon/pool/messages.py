@@ -24,7 +24,7 @@ CALL = 1  # number of the call, key of the function or 0, parcel of the argument
 FUNCTION = 2  # key, pickle of a function that calls will refer to
 CANCEL = 3  # number of the call, words for the CancelledError or None
 STOP = 4  # nothing; the worker ends once its calls have
-GIVE_BACK = 5  # nothing; over the control connection
+GIVE_BACK = 5  # number of the last call that was sent; over the control connection
 CALLS = 6  # number of the first, key of the function, list of plain arguments: calls with consecutive numbers
 
 # From a worker.

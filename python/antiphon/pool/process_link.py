@@ -275,7 +275,7 @@ class ProcessLink(PickledLink):
     def _ask_back(self) -> bool:
         if self._control is None:
             return False
-        self._control.send((messages.GIVE_BACK,))
+        self._control.send((messages.GIVE_BACK, self._sent))
         return True
 
     def _unpack(self, parcel: Parcel) -> tuple[bytes | memoryview, list[memoryview]]:

@@ -103,8 +103,9 @@ def _stewardship(control: socket.socket, intake: Intake) -> None:
     """Answers the pool while the loop's thread computes; ends the process when the pool is gone."""
     try:
         while True:
-            receive_frame(control)  # GIVE_BACK is all there is
-            send_frame(control, ([], [(messages.GIVEN_BACK, intake.give_back())]))
+            _, asked = receive_frame(control)
+            for _, sent in asked:  # GIVE_BACK is all there is
+                send_frame(control, ([], [(messages.GIVEN_BACK, intake.give_back(sent))]))
     except (EOFError, OSError):
         os._exit(ABANDONED)
 

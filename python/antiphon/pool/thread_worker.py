@@ -142,8 +142,7 @@ class ThreadLink(WorkerLink):
 
     def _ask_back(self) -> bool:
         if self._intake is not None:
-            # The deque is for any thread to take from.
-            self._loop.call_soon(self.give_back, self._intake.give_back())
+            self._loop.call_soon(self.give_back, self._intake.give_back(self._sent))
         return True
 
     def _open(self, parcel: Any) -> Any:

@@ -18,6 +18,22 @@ pub enum Arrival<C> {
 }
 
 /// The state of one `as_completed` over children `C`, with waiters `W`.
+///
+/// ```
+/// use antiphon_core::{Arrival, AsCompleted};
+///
+/// let mut completed = AsCompleted::new(3);
+/// assert!(completed.claim());
+/// completed.wait("the first claim");
+/// assert!(completed.child_done("child"));
+/// assert_eq!(completed.next_waiter(), Some("the first claim")); // to be woken by the caller
+/// assert_eq!(completed.take(), Some(Arrival::Child("child")));
+/// assert_eq!(completed.time_out(), 2);
+/// assert!(completed.is_complete() && completed.has_arrivals());
+/// assert!(!completed.child_done("too late"));
+/// assert_eq!(completed.take(), Some(Arrival::TimedOut));
+/// assert!(completed.claim() && completed.claim() && !completed.claim());
+/// ```
 #[derive(Clone, Debug)]
 pub struct AsCompleted<C, W> {
     /// Children that are not done.

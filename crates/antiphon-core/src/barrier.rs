@@ -56,6 +56,44 @@ pub enum BarrierOutcome {
 }
 
 /// A barrier's rules.
+///
+/// ```
+/// # use antiphon_core::Waiter;
+/// # use std::{cell::Cell, rc::Rc};
+/// # #[derive(Clone)]
+/// # struct Task(&'static str, Rc<Cell<bool>>);
+/// # impl PartialEq for Task {
+/// #     fn eq(&self, other: &Self) -> bool { Rc::ptr_eq(&self.1, &other.1) }
+/// # }
+/// # impl Waiter for Task {
+/// #     fn is_done(&self) -> bool { self.1.get() }
+/// #     fn is_cancelled(&self) -> bool { false }
+/// # }
+/// # fn task(name: &'static str) -> Task { Task(name, Rc::default()) }
+/// # /// Wakes them; their names.
+/// # fn wake(tasks: impl IntoIterator<Item = Task>) -> Vec<&'static str> {
+/// #     tasks.into_iter().map(|task| { task.1.set(true); task.0 }).collect()
+/// # }
+/// use antiphon_core::{Barrier, BarrierArrival, BarrierOutcome, BarrierState};
+///
+/// let mut barrier = Barrier::new(2);
+/// let first = task("first");
+/// let BarrierArrival::Waits(0) = barrier.arrive() else { panic!() };
+/// barrier.wait(first.clone());
+/// assert_eq!((barrier.waiting(), barrier.outcome()), (1, BarrierOutcome::Waits));
+/// let BarrierArrival::Trips(1, woken) = barrier.arrive() else { panic!() };
+/// assert_eq!(wake(woken), ["first"]);
+/// assert!(barrier.leave().is_empty()); // the last one to come
+/// let BarrierArrival::HeldUp = barrier.arrive() else { panic!("the first one is still to leave") };
+/// drop(barrier.resume(&first));
+/// assert_eq!(barrier.outcome(), BarrierOutcome::Passed);
+/// assert!(barrier.leave().is_empty());
+/// assert_eq!((barrier.state(), barrier.count(), barrier.parties()), (BarrierState::Filling, 0, 2));
+/// assert!(barrier.abort().is_empty());
+/// let BarrierArrival::Broken = barrier.arrive() else { panic!() };
+/// assert!(barrier.reset().is_empty());
+/// assert_eq!(barrier.state(), BarrierState::Filling);
+/// ```
 #[derive(Debug)]
 pub struct Barrier<W> {
     parties: usize,

@@ -11,6 +11,34 @@
 use crate::waiters::{Waiter, Waiters, Wake};
 
 /// A condition's rules.
+///
+/// ```
+/// # use antiphon_core::Waiter;
+/// # use std::{cell::Cell, rc::Rc};
+/// # #[derive(Clone)]
+/// # struct Task(&'static str, Rc<Cell<bool>>);
+/// # impl PartialEq for Task {
+/// #     fn eq(&self, other: &Self) -> bool { Rc::ptr_eq(&self.1, &other.1) }
+/// # }
+/// # impl Waiter for Task {
+/// #     fn is_done(&self) -> bool { self.1.get() }
+/// #     fn is_cancelled(&self) -> bool { false }
+/// # }
+/// # fn task(name: &'static str) -> Task { Task(name, Rc::default()) }
+/// # /// Wakes them; their names.
+/// # fn wake(tasks: impl IntoIterator<Item = Task>) -> Vec<&'static str> {
+/// #     tasks.into_iter().map(|task| { task.1.set(true); task.0 }).collect()
+/// # }
+/// use antiphon_core::Condition;
+///
+/// let mut condition = Condition::default();
+/// let tasks = ["one", "two", "three"].map(task);
+/// tasks.iter().for_each(|task| condition.wait(task.clone()));
+/// assert_eq!(wake(condition.notify(1)), ["one"]);
+/// drop(condition.leave(&tasks[0]));
+/// assert_eq!(wake(condition.pass_on()), ["two"]); // the first one fails in the end
+/// assert_eq!(wake(condition.notify(usize::MAX)), ["three"]);
+/// ```
 #[derive(Debug)]
 pub struct Condition<W> {
     waiters: Waiters<W>,

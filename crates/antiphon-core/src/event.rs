@@ -7,6 +7,37 @@
 use crate::waiters::{Waiter, Waiters, Wake};
 
 /// An event's rules.
+///
+/// ```
+/// # use antiphon_core::Waiter;
+/// # use std::{cell::Cell, rc::Rc};
+/// # #[derive(Clone)]
+/// # struct Task(&'static str, Rc<Cell<bool>>);
+/// # impl PartialEq for Task {
+/// #     fn eq(&self, other: &Self) -> bool { Rc::ptr_eq(&self.1, &other.1) }
+/// # }
+/// # impl Waiter for Task {
+/// #     fn is_done(&self) -> bool { self.1.get() }
+/// #     fn is_cancelled(&self) -> bool { false }
+/// # }
+/// # fn task(name: &'static str) -> Task { Task(name, Rc::default()) }
+/// # /// Wakes them; their names.
+/// # fn wake(tasks: impl IntoIterator<Item = Task>) -> Vec<&'static str> {
+/// #     tasks.into_iter().map(|task| { task.1.set(true); task.0 }).collect()
+/// # }
+/// use antiphon_core::Event;
+///
+/// let mut event = Event::default();
+/// let waiting = task("waiting");
+/// if !event.is_set() {
+///     event.wait(waiting.clone());
+/// }
+/// assert_eq!(wake(event.set()), ["waiting"]);
+/// assert!(event.set().is_empty(), "it is set");
+/// drop(event.leave(&waiting));
+/// event.clear();
+/// assert!(!event.is_set() && event.waiters().is_empty());
+/// ```
 #[derive(Debug)]
 pub struct Event<W> {
     set: bool,

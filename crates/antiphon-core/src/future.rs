@@ -40,6 +40,20 @@ pub enum Offer {
 }
 
 /// A future's state, without the values.
+///
+/// ```
+/// use antiphon_core::future::{FutureState, Offer, Status};
+///
+/// let mut state = FutureState::default();
+/// assert_eq!(state.offer(), Offer::Wait);
+/// assert!(state.take_offer(), "a task took it");
+/// assert!(state.fail() && !state.finish(), "the first end stays");
+/// assert_eq!((state.status(), state.is_failed()), (Status::Finished, true));
+/// assert!(state.is_unretrieved());
+/// state.retrieve();
+/// assert!(!state.is_unretrieved());
+/// assert_eq!(state.offer(), Offer::Done);
+/// ```
 #[derive(Copy, Clone, Debug, Default)]
 pub struct FutureState {
     status: Status,

@@ -34,6 +34,21 @@ pub enum GatherStep {
 }
 
 /// The state of one `gather`.
+///
+/// ```
+/// use antiphon_core::{Ended, Gather, GatherStep};
+///
+/// let mut gather = Gather::new(false);
+/// (0..3).for_each(|_| gather.add_child());
+/// assert_eq!(gather.child_done(Ended::Returned, false), GatherStep::Wait);
+/// assert_eq!(gather.child_done(Ended::Raised, false), GatherStep::Fail); // the outcome stands
+/// assert_eq!(gather.child_done(Ended::Raised, true), GatherStep::Ignore);
+///
+/// let mut gather = Gather::new(true);
+/// gather.add_child();
+/// assert!(gather.cancel(true) && gather.is_cancel_requested());
+/// assert_eq!(gather.child_done(Ended::Cancelled, false), GatherStep::Cancel);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Gather {
     children: usize,

@@ -18,6 +18,14 @@
 use crate::Ended;
 
 /// In which of its editions asyncio's rules are wanted.
+///
+/// ```
+/// use antiphon_core::group::Edition;
+///
+/// assert!(Edition::of_minor(12).uncancels_early);
+/// assert!(Edition::of_minor(13).recancels_parent);
+/// assert!(!Edition::of_minor(14).keeps_late_cancellation);
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Edition {
     /// The group's own cancellation of the parent is taken back as soon as the block is left (up to 3.12), not when the last
@@ -98,6 +106,26 @@ pub enum Verdict {
 }
 
 /// The state of one group.
+///
+/// ```
+/// use antiphon_core::group::{Edition, Group, Left, Refusal, Verdict};
+/// use antiphon_core::Ended;
+///
+/// let mut group = Group::new(Edition::of_minor(14));
+/// assert_eq!(group.check_open(), Err(Refusal::NotEntered));
+/// assert!(!group.enter());
+/// (0..2).for_each(|_| group.add_child());
+/// let end = group.child_done(Ended::Raised, true, false, false);
+/// assert!(end.keep_error && end.abort_and_cancel_parent);
+/// assert_eq!(group.check_open(), Err(Refusal::ShuttingDown));
+/// assert!(!group.leave(Left::Cancelled), "the siblings are cancelled already");
+/// group.wait();
+/// assert!(group.child_done(Ended::Cancelled, true, false, false).wake_parent);
+/// assert!(!group.waited(false));
+/// assert!(group.uncancels_at_end());
+/// group.uncancelled(0); // the cancellation was the group's own
+/// assert_eq!(group.verdict(), Verdict::Errors { with_blocks_own: false, recancel_parent: true });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Group {
     edition: Edition,

@@ -21,10 +21,53 @@
 use crate::waiters::{Left, Waiter, Waiters, Wake};
 
 /// The lock was not held when it was released.
+///
+/// ```
+/// use antiphon_core::{Lock, NotLocked};
+/// # #[derive(Clone, PartialEq, Debug)]
+/// # struct Nobody;
+/// # impl antiphon_core::Waiter for Nobody {
+/// #     fn is_done(&self) -> bool { true }
+/// #     fn is_cancelled(&self) -> bool { true }
+/// # }
+///
+/// assert_eq!(Lock::<Nobody>::default().release().unwrap_err(), NotLocked);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotLocked;
 
 /// A lock's rules.
+///
+/// ```
+/// # use antiphon_core::Waiter;
+/// # use std::{cell::Cell, rc::Rc};
+/// # #[derive(Clone)]
+/// # struct Task(&'static str, Rc<Cell<bool>>);
+/// # impl PartialEq for Task {
+/// #     fn eq(&self, other: &Self) -> bool { Rc::ptr_eq(&self.1, &other.1) }
+/// # }
+/// # impl Waiter for Task {
+/// #     fn is_done(&self) -> bool { self.1.get() }
+/// #     fn is_cancelled(&self) -> bool { false }
+/// # }
+/// # fn task(name: &'static str) -> Task { Task(name, Rc::default()) }
+/// # /// Wakes them; their names.
+/// # fn wake(tasks: impl IntoIterator<Item = Task>) -> Vec<&'static str> {
+/// #     tasks.into_iter().map(|task| { task.1.set(true); task.0 }).collect()
+/// # }
+/// use antiphon_core::Lock;
+///
+/// let mut lock = Lock::default();
+/// assert!(lock.try_acquire());
+/// let second = task("second");
+/// if !lock.try_acquire() {
+///     lock.wait(second.clone());
+/// }
+/// assert_eq!(wake(lock.release().unwrap()), ["second"]); // outside of the machine
+/// assert!(!lock.try_acquire(), "it is the second one's turn");
+/// drop(lock.resume(&second));
+/// assert!(lock.is_locked() && lock.waiters().is_empty());
+/// ```
 #[derive(Debug)]
 pub struct Lock<W> {
     locked: bool,

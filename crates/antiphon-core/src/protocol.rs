@@ -19,6 +19,19 @@ pub use exception::{Exception, ProtocolError};
 use crate::generator::Delegation;
 
 /// What a suspended computation is resumed with.
+///
+/// ```
+/// use antiphon_core::{BoxedGenerator, Exception, Generator, Resume, Step, Yielder};
+///
+/// let mut echo = BoxedGenerator::new(async |y: Yielder<'_, i32, Option<i32>>| {
+///     let sent = y.yield_(0).await?;
+///     y.yield_(sent.unwrap_or(0) * 2).await?;
+///     Ok::<_, Exception>(())
+/// });
+/// assert_eq!(echo.next(), Step::Yielded(0));
+/// assert_eq!(echo.resume(Resume::Send(Some(21))), Step::Yielded(42));
+/// assert_eq!(echo.resume(Resume::Close), Step::Raised(Exception::GeneratorExit));
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Resume<S, E> {
     /// The `yield` has this value.
@@ -30,6 +43,18 @@ pub enum Resume<S, E> {
 }
 
 /// What a resumed computation came to.
+///
+/// ```
+/// use antiphon_core::{BoxedGenerator, Exception, Generator, Step, Yielder};
+///
+/// let mut one = BoxedGenerator::new(async |y: Yielder<'_, i32>| {
+///     y.yield_(1).await?;
+///     Ok::<_, Exception>("end")
+/// });
+/// assert_eq!(one.next().yielded(), Some(1));
+/// assert_eq!(one.next(), Step::Returned("end"));
+/// assert_eq!(one.next().yielded(), None);
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Step<Y, R, E> {
     /// It yielded, and can be resumed.

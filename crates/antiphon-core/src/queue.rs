@@ -26,6 +26,44 @@ pub enum Turn {
 pub struct NothingUnfinished;
 
 /// A queue's rules.
+///
+/// ```
+/// # use antiphon_core::Waiter;
+/// # use std::{cell::Cell, rc::Rc};
+/// # #[derive(Clone)]
+/// # struct Task(&'static str, Rc<Cell<bool>>);
+/// # impl PartialEq for Task {
+/// #     fn eq(&self, other: &Self) -> bool { Rc::ptr_eq(&self.1, &other.1) }
+/// # }
+/// # impl Waiter for Task {
+/// #     fn is_done(&self) -> bool { self.1.get() }
+/// #     fn is_cancelled(&self) -> bool { false }
+/// # }
+/// # fn task(name: &'static str) -> Task { Task(name, Rc::default()) }
+/// # /// Wakes them; their names.
+/// # fn wake(tasks: impl IntoIterator<Item = Task>) -> Vec<&'static str> {
+/// #     tasks.into_iter().map(|task| { task.1.set(true); task.0 }).collect()
+/// # }
+/// use antiphon_core::{NothingUnfinished, Queue, Turn};
+///
+/// let mut queue = Queue::default();
+/// let mut items = Vec::new(); // the caller's, as are the rules for what is full
+/// let getter = task("getter");
+/// assert_eq!(queue.may_get(items.is_empty()), Turn::Later);
+/// queue.wait_to_get(getter);
+/// assert_eq!(queue.may_put(false), Turn::Now);
+/// items.push("item");
+/// assert_eq!(wake(queue.added().wake), ["getter"]);
+/// assert_eq!(queue.may_get(items.is_empty()), Turn::Now);
+/// items.pop();
+/// assert!(queue.removed().wake.is_empty(), "nobody waits to put");
+/// assert_eq!(queue.unfinished(), 1);
+/// assert_eq!(queue.task_done(), Ok(true));
+/// assert_eq!(queue.task_done(), Err(NothingUnfinished));
+/// queue.shut_down();
+/// assert_eq!((queue.may_put(false), queue.may_get(true)), (Turn::Never, Turn::Never));
+/// assert!(queue.is_shut_down() && queue.everybody().next().is_none());
+/// ```
 #[derive(Debug)]
 pub struct Queue<W> {
     getters: Waiters<W>,

@@ -10,10 +10,56 @@
 use crate::waiters::{Left, Waiter, Waiters, Wake};
 
 /// More permits were given back than there were.
+///
+/// ```
+/// use antiphon_core::{Semaphore, TooManyReleases};
+/// # #[derive(Clone, PartialEq, Debug)]
+/// # struct Nobody;
+/// # impl antiphon_core::Waiter for Nobody {
+/// #     fn is_done(&self) -> bool { true }
+/// #     fn is_cancelled(&self) -> bool { true }
+/// # }
+///
+/// assert_eq!(Semaphore::<Nobody>::bounded(2).release().unwrap_err(), TooManyReleases);
+/// assert!(Semaphore::<Nobody>::new(2).release().is_ok());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyReleases;
 
 /// A semaphore's rules.
+///
+/// ```
+/// # use antiphon_core::Waiter;
+/// # use std::{cell::Cell, rc::Rc};
+/// # #[derive(Clone)]
+/// # struct Task(&'static str, Rc<Cell<bool>>);
+/// # impl PartialEq for Task {
+/// #     fn eq(&self, other: &Self) -> bool { Rc::ptr_eq(&self.1, &other.1) }
+/// # }
+/// # impl Waiter for Task {
+/// #     fn is_done(&self) -> bool { self.1.get() }
+/// #     fn is_cancelled(&self) -> bool { false }
+/// # }
+/// # fn task(name: &'static str) -> Task { Task(name, Rc::default()) }
+/// # /// Wakes them; their names.
+/// # fn wake(tasks: impl IntoIterator<Item = Task>) -> Vec<&'static str> {
+/// #     tasks.into_iter().map(|task| { task.1.set(true); task.0 }).collect()
+/// # }
+/// use antiphon_core::{Semaphore, TooManyReleases};
+///
+/// let mut semaphore = Semaphore::bounded(1);
+/// assert!(semaphore.try_acquire() && semaphore.is_locked());
+/// let (one, other) = (task("one"), task("other"));
+/// semaphore.wait(one.clone());
+/// semaphore.wait(other.clone());
+/// assert_eq!(wake(semaphore.release().unwrap()), ["one"]);
+/// let left = semaphore.abandon(&one); // woken, but cancelled before it ran: its permit goes on
+/// assert_eq!(wake(left.wake), ["other"]);
+/// assert!(semaphore.resume(&other).wake.is_empty());
+/// assert!(semaphore.release().unwrap().is_empty());
+/// assert!(matches!(semaphore.release(), Err(TooManyReleases)));
+/// assert_eq!(semaphore.permits(), 1);
+/// ```
 #[derive(Debug)]
 pub struct Semaphore<W> {
     permits: usize,

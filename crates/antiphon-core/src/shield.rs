@@ -16,6 +16,14 @@ pub enum ShieldStep {
 }
 
 /// The inner one is done.
+///
+/// ```
+/// use antiphon_core::{Ended, ShieldStep, shield_step};
+///
+/// assert_eq!(shield_step(Ended::Returned, false), ShieldStep::Copy);
+/// assert_eq!(shield_step(Ended::Cancelled, false), ShieldStep::Cancel);
+/// assert_eq!(shield_step(Ended::Raised, true), ShieldStep::Ignore);
+/// ```
 #[inline]
 #[must_use]
 pub const fn shield_step(inner: Ended, outer_cancelled: bool) -> ShieldStep {

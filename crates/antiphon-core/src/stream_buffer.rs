@@ -61,6 +61,26 @@ pub struct Overrun<C> {
 /// Bytes that were fed and not read yet, in order.
 ///
 /// `C` is a chunk: cheap to clone, and its bytes never change.
+///
+/// ```
+/// use antiphon_core::stream_buffer::{Outcome, Search, StreamBuffer};
+///
+/// let mut buffer = StreamBuffer::new(8);
+/// let mut newline = Search::new("\n").unwrap();
+/// buffer.feed("one\nt");
+/// let Outcome::Ready(line) = buffer.read_line(&mut newline) else { panic!() };
+/// assert_eq!(line.to_vec(), b"one\n");
+/// assert!(matches!(buffer.read_line(&mut newline), Outcome::Wait));
+/// buffer.feed("wo, and much more than that");
+/// assert!(buffer.must_pause(), "more than twice the limit waits");
+/// assert!(matches!(buffer.read_until(&mut newline), Outcome::Overrun(_)));
+/// let Outcome::Ready(word) = buffer.read_exactly(3) else { panic!() };
+/// assert_eq!(word.to_vec(), b"two");
+/// buffer.set_ended(true);
+/// let Outcome::Incomplete(rest) = buffer.read_exactly(1000) else { panic!() };
+/// assert_eq!(rest.to_vec(), b", and much more than that");
+/// assert!(buffer.is_at_end());
+/// ```
 #[derive(Debug)]
 pub struct StreamBuffer<C> {
     pieces: VecDeque<Piece<C>>,

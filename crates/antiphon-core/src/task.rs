@@ -6,6 +6,17 @@
 //! Source: CPython Lib/asyncio/tasks.py, class Task (`cancel`, `uncancel`, `__step`).
 
 /// What a task knows about its cancellation.
+///
+/// ```
+/// use antiphon_core::task::Cancellation;
+///
+/// let mut cancellation = Cancellation::default();
+/// cancellation.request();
+/// cancellation.set_due(); // what the task waits for did not take it
+/// assert!(cancellation.take_due() && !cancellation.is_due());
+/// assert_eq!(cancellation.requests(), 1);
+/// assert_eq!(cancellation.uncancel(true), 0);
+/// ```
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Cancellation {
     /// The count, and [`DUE`]: one word, which every task has.

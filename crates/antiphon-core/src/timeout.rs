@@ -65,6 +65,20 @@ pub enum TimeoutExit {
 }
 
 /// The state of one timeout.
+///
+/// ```
+/// use antiphon_core::{NotAllowed, Timeout, TimeoutExit, TimeoutState};
+///
+/// let mut timeout = Timeout::new();
+/// timeout.enter(0).unwrap();
+/// assert!(timeout.check_active().is_ok(), "the deadline may move");
+/// assert!(timeout.expire(), "now the task is cancelled");
+/// assert_eq!(timeout.check_active(), Err(NotAllowed(TimeoutState::Expiring)));
+/// assert_eq!(timeout.exit(), TimeoutExit::Expired);
+/// assert!(timeout.explains_cancellation(0), "nobody else asked for it");
+/// assert!(!timeout.explains_cancellation(1));
+/// assert_eq!(timeout.state().as_str(), "expired");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Timeout {
     state: TimeoutState,

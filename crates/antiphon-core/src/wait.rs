@@ -24,6 +24,17 @@ pub enum ReturnWhen {
 }
 
 /// The state of one `wait`.
+///
+/// ```
+/// use antiphon_core::{Ended, ReturnWhen, Wait};
+///
+/// let mut wait = Wait::new(3, ReturnWhen::FirstException);
+/// assert!(!wait.child_done(Ended::Returned));
+/// assert!(!wait.child_done(Ended::Cancelled));
+/// assert!(wait.child_done(Ended::Raised));
+/// assert!(wait.is_complete());
+/// assert!(Wait::new(3, ReturnWhen::FirstCompleted).child_done(Ended::Returned));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Wait {
     left: usize,

@@ -9,6 +9,36 @@
 use std::collections::VecDeque;
 
 /// One who waits, as far as the rules ask. Copies are names of the same waiter, and only they are equal.
+///
+/// ```
+/// use antiphon_core::{Waiter, Waiters};
+/// use std::{cell::Cell, rc::Rc};
+///
+/// #[derive(Clone)]
+/// struct Ticket(Rc<Cell<bool>>);
+///
+/// impl PartialEq for Ticket {
+///     fn eq(&self, other: &Self) -> bool {
+///         Rc::ptr_eq(&self.0, &other.0)
+///     }
+/// }
+///
+/// impl Waiter for Ticket {
+///     fn is_done(&self) -> bool {
+///         self.0.get()
+///     }
+///     fn is_cancelled(&self) -> bool {
+///         false
+///     }
+/// }
+///
+/// let mut waiters = Waiters::default();
+/// let ticket = Ticket(Rc::default());
+/// waiters.push(ticket.clone());
+/// assert!(waiters.first_pending(1).into_iter().all(|first| first == ticket));
+/// ticket.0.set(true);
+/// assert!(waiters.first_pending(1).is_empty());
+/// ```
 pub trait Waiter: Clone + PartialEq {
     /// Whether it was woken or cancelled.
     fn is_done(&self) -> bool;
@@ -17,6 +47,38 @@ pub trait Waiter: Clone + PartialEq {
 }
 
 /// A list of waiters. It never drops one: whoever is taken out is given back.
+///
+/// ```
+/// # use antiphon_core::Waiter;
+/// # use std::{cell::Cell, rc::Rc};
+/// # #[derive(Clone)]
+/// # struct Task(&'static str, Rc<Cell<bool>>);
+/// # impl PartialEq for Task {
+/// #     fn eq(&self, other: &Self) -> bool { Rc::ptr_eq(&self.1, &other.1) }
+/// # }
+/// # impl Waiter for Task {
+/// #     fn is_done(&self) -> bool { self.1.get() }
+/// #     fn is_cancelled(&self) -> bool { false }
+/// # }
+/// # fn task(name: &'static str) -> Task { Task(name, Rc::default()) }
+/// # /// Wakes them; their names.
+/// # fn wake(tasks: impl IntoIterator<Item = Task>) -> Vec<&'static str> {
+/// #     tasks.into_iter().map(|task| { task.1.set(true); task.0 }).collect()
+/// # }
+/// use antiphon_core::Waiters;
+///
+/// let mut waiters = Waiters::default();
+/// let tasks = ["one", "two", "three"].map(task);
+/// tasks.iter().for_each(|task| waiters.push(task.clone()));
+/// assert_eq!(wake(waiters.first_pending(2)), ["one", "two"]); // they stay until they leave
+/// assert_eq!(waiters.len(), 3);
+/// assert!(waiters.remove(&tasks[1]).is_some() && waiters.remove(&tasks[1]).is_none());
+/// assert!(!waiters.all_cancelled());
+/// assert_eq!(waiters.pop().map(|first| first.0), Some("one"));
+/// assert_eq!(waiters.iter().map(|left| left.0).collect::<Vec<_>>(), ["three"]);
+/// assert_eq!(waiters.take().len(), 1);
+/// assert!(waiters.is_empty());
+/// ```
 #[derive(Debug)]
 pub struct Waiters<W>(VecDeque<W>);
 
@@ -83,6 +145,17 @@ impl<W: Waiter> Waiters<W> {
 }
 
 /// A few waiters in order. One is the rule, and needs no memory of its own.
+///
+/// ```
+/// use antiphon_core::Few;
+///
+/// let mut few = Few::nobody();
+/// assert!(few.is_empty());
+/// few.add("one");
+/// few.add("two");
+/// assert_eq!(few.len(), 2);
+/// assert_eq!(few.into_iter().collect::<Vec<_>>(), ["one", "two"]);
+/// ```
 #[derive(Debug)]
 #[must_use = "references go outside of the machine, and who is woken goes on"]
 pub struct Few<W> {
@@ -136,6 +209,34 @@ impl<W> IntoIterator for Few<W> {
 }
 
 /// Waiters left a list: their names there, for the caller to drop, and who is to be woken now.
+///
+/// ```
+/// # use antiphon_core::Waiter;
+/// # use std::{cell::Cell, rc::Rc};
+/// # #[derive(Clone)]
+/// # struct Task(&'static str, Rc<Cell<bool>>);
+/// # impl PartialEq for Task {
+/// #     fn eq(&self, other: &Self) -> bool { Rc::ptr_eq(&self.1, &other.1) }
+/// # }
+/// # impl Waiter for Task {
+/// #     fn is_done(&self) -> bool { self.1.get() }
+/// #     fn is_cancelled(&self) -> bool { false }
+/// # }
+/// # fn task(name: &'static str) -> Task { Task(name, Rc::default()) }
+/// # /// Wakes them; their names.
+/// # fn wake(tasks: impl IntoIterator<Item = Task>) -> Vec<&'static str> {
+/// #     tasks.into_iter().map(|task| { task.1.set(true); task.0 }).collect()
+/// # }
+/// use antiphon_core::{Left, Lock};
+///
+/// let mut lock = Lock::default();
+/// let (one, other) = (task("one"), task("other"));
+/// lock.wait(one.clone());
+/// lock.wait(other);
+/// let Left { removed, wake: woken } = lock.abandon(&one);
+/// assert_eq!(removed.len(), 1); // dropped where that may run foreign code
+/// assert_eq!(wake(woken), ["other"]);
+/// ```
 #[derive(Debug)]
 #[must_use = "somebody may wait for this"]
 pub struct Left<W> {

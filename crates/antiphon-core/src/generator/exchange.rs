@@ -14,6 +14,21 @@ pub(crate) type Answer<S, E> = Result<S, Exception<E>>;
 /// The cell between a generator's body and its driver, for what is yielded and what is sent.
 ///
 /// [`generator!`](macro@crate::generator) makes it where it is needed.
+///
+/// ```
+/// use antiphon_core::{Exception, Exchange, Generator, StackGenerator, Step};
+/// use std::pin::pin;
+///
+/// let exchange = Exchange::<u32>::new();
+/// let y = exchange.yielder();
+/// let body = pin!(async move {
+///     y.yield_(1).await?;
+///     Ok::<_, Exception>("end")
+/// });
+/// let mut generator = StackGenerator::new(&exchange, body);
+/// assert_eq!(generator.next(), Step::Yielded(1));
+/// assert_eq!(generator.next(), Step::Returned("end"));
+/// ```
 pub struct Exchange<Y, S = (), E = Infallible> {
     /// One for both directions, for resuming costs as much as it stores. [`Slot::Resumed`] is put there as the yielded value is
     /// taken, and the body leaves it there: most resumes store nothing else.
@@ -181,6 +196,20 @@ impl<Y, S, E> std::fmt::Debug for Exchange<Y, S, E> {
 /// What a body yields with; it can be copied and handed on to functions that yield on the body's behalf.
 ///
 /// `Y` is yielded, `S` can be sent, `E` can be thrown and raised.
+///
+/// ```
+/// use antiphon_core::{BoxedGenerator, Exception, Yielder, values};
+///
+/// async fn twice(y: Yielder<'_, u32>, n: u32) -> Result<(), Exception> {
+///     y.yield_(n).await?;
+///     y.yield_(n).await
+/// }
+/// let numbers = BoxedGenerator::new(async |y: Yielder<'_, u32>| {
+///     twice(y, 1).await?;
+///     y.yield_all([2, 3]).await
+/// });
+/// assert_eq!(values(numbers).map(Result::unwrap).collect::<Vec<_>>(), [1, 1, 2, 3]);
+/// ```
 pub struct Yielder<'a, Y, S = (), E = Infallible> {
     exchange: &'a Exchange<Y, S, E>,
 }

@@ -7,6 +7,18 @@ use std::fmt;
 /// What a `yield` can raise, and what a generator can.
 ///
 /// `E` is the program's own error; generators that raise none have [`Infallible`], the default.
+///
+/// ```
+/// use antiphon_core::{BoxedGenerator, Exception, Generator, Step, Yielder};
+///
+/// let mut careful = BoxedGenerator::new(async |y: Yielder<'_, u32, (), &str>| match y.yield_(1).await {
+///     Err(Exception::Error("retry")) => Ok("went on"),
+///     Err(other) => Err(other),
+///     Ok(()) => Ok("nothing happened"),
+/// });
+/// careful.next();
+/// assert_eq!(careful.throw(Exception::Error("retry")), Step::Returned("went on"));
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Exception<E = Infallible> {
     /// The generator is being closed: clean up and let it pass, or return.
@@ -18,6 +30,13 @@ pub enum Exception<E = Infallible> {
 }
 
 /// A rule of the protocol that was broken. Python raises `TypeError`, `ValueError` or `RuntimeError` with these words.
+///
+/// ```
+/// use antiphon_core::{BoxedGenerator, Exception, Generator, ProtocolError, Step, Yielder};
+///
+/// let mut number = BoxedGenerator::new(async |y: Yielder<'_, i32, Option<i32>>| y.yield_(1).await);
+/// assert_eq!(number.send(Some(5)), Step::Raised(Exception::Protocol(ProtocolError::JustStarted)));
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ProtocolError {

@@ -22,6 +22,17 @@ struct Matcher<S> {
 }
 
 /// The search for the first of some separators during one read.
+///
+/// ```
+/// use antiphon_core::stream_buffer::{Outcome, Search, StreamBuffer};
+///
+/// let mut buffer = StreamBuffer::new(100);
+/// buffer.feed("one;two\n");
+/// let mut either = Search::any(["\n", ";"]).unwrap().unwrap();
+/// let Outcome::Ready(first) = buffer.read_until(&mut either) else { panic!() };
+/// assert_eq!(first.to_vec(), b"one;");
+/// assert!(Search::new("").is_err(), "a separator has bytes");
+/// ```
 #[derive(Debug, Clone)]
 pub struct Search<S> {
     /// The shortest; of two that end at the same byte, it is the one that matched.

@@ -49,6 +49,20 @@ impl<C: AsRef<[u8]> + Clone> Part<C> {
 }
 
 /// Bytes that were taken out of a buffer, in order, not yet joined.
+///
+/// ```
+/// use antiphon_core::stream_buffer::StreamBuffer;
+///
+/// let mut buffer = StreamBuffer::new(100);
+/// buffer.feed("whole");
+/// let taken = buffer.take(9);
+/// assert_eq!((taken.len(), taken.is_empty()), (5, false));
+/// assert_eq!(taken.into_chunk().unwrap(), "whole"); // not copied
+/// buffer.feed("part");
+/// let taken = buffer.take(2);
+/// assert_eq!(taken.parts().collect::<Vec<_>>(), [b"pa"]);
+/// assert!(taken.into_chunk().is_err());
+/// ```
 #[derive(Debug)]
 pub struct Taken<C> {
     /// The only part, as a rule.

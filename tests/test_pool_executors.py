@@ -19,6 +19,7 @@ from support.switches import refuse_process
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.real_driver("workers are threads and processes of their own"),
+    pytest.mark.timeout(100),  # a busy machine starts an interpreter in many seconds
 ]
 
 

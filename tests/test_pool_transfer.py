@@ -22,6 +22,7 @@ pytestmark = [
     # How things cross does not depend on the loop; test_pool.py has calls on both.
     pytest.mark.loops("antiphon"),
     pytest.mark.real_driver("workers are processes of their own"),
+    pytest.mark.timeout(100),  # a busy machine starts an interpreter in many seconds
 ]
 
 LARGE = 3_000_000

@@ -188,7 +188,7 @@ def test_entering_a_loop_that_another_thread_runs_is_refused(loop):
     loop.call_soon(entered.set)
     thread.start()
     try:
-        assert entered.wait(5)
+        assert entered.wait(15)
         assert loop.is_running()
         with pytest.raises(RuntimeError, match="^This event loop is already running$"):
             loop.run_forever()

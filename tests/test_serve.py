@@ -19,7 +19,14 @@ from support.net import free_port, listening_socket
 from support.processes import is_zombie_or_gone
 from support.switches import refuse_process
 
-pytestmark = [pytest.mark.slow, pytest.mark.real_driver("workers are processes of their own")]
+#: Seconds that programs may take to do what they are about to do; a busy machine starts three interpreters in many.
+LIMIT_SECONDS = 60
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.real_driver("workers are processes of their own"),
+    pytest.mark.timeout(2 * LIMIT_SECONDS),
+]
 
 SERVE = """
 import asyncio, logging, os, signal, socket, sys, time
@@ -144,7 +151,7 @@ class Program:
             return [match[1] for line in self.log if (match := re.search(pattern, line))]
 
         with self._news:
-            assert self._news.wait_for(lambda: len(found()) >= count, 15), self.log
+            assert self._news.wait_for(lambda: len(found()) >= count, LIMIT_SECONDS), self.log
         return found()
 
     def told(self, key: str) -> str:
@@ -156,7 +163,7 @@ class Program:
 
     def get(self, path: str = "/") -> str:
         """Makes a request on a connection of its own; gives the answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_SECONDS)
         with contextlib.closing(connection):
             connection.request("GET", path)
             response = connection.getresponse()
@@ -166,7 +173,7 @@ class Program:
     def pids(self) -> set[str]:
         """Asks until both workers have answered."""
         pids: set[str] = set()
-        deadline = time.monotonic() + 15  # which of them answers is the kernel's choice
+        deadline = time.monotonic() + LIMIT_SECONDS  # which of them answers is the kernel's choice
         while len(pids) < 2 and time.monotonic() < deadline:
             pids.add(self.get())
         assert len(pids) == 2
@@ -177,7 +184,7 @@ class Program:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.stdin is not None and self.process.stdout is not None
         try:
-            return self.process.wait(15)
+            return self.process.wait(LIMIT_SECONDS)
         finally:
             self.let_go()
 
@@ -277,7 +284,7 @@ def test_worker_that_dies_is_replaced(serving: Any) -> None:
 
 
 def test_worker_that_hangs_is_replaced(serving: Any) -> None:
-    program = serving("asgi_application", hang_timeout=3.0)
+    program = serving("asgi_application", hang_timeout=10.0)
     before = program.pids()
     with pytest.raises((ConnectionError, http.client.HTTPException)):
         program.get("/hang")
@@ -306,7 +313,7 @@ def test_requests_are_answered_before_the_end(serving: Any, factory: str) -> Non
 
 def test_workers_that_do_not_start_end_the_program(serving: Any) -> None:
     program = serving("nothing")
-    assert program.process.wait(15) == 1
+    assert program.process.wait(LIMIT_SECONDS) == 1
     program.wait_for("(in a row ended before they served)")
     program.wait_for("(TypeError: the factory made None)")
     program.end()
@@ -326,7 +333,7 @@ def test_workers_end_with_a_killed_supervisor(serving: Any) -> None:
 def select_readable(descriptor: int) -> bool:
     import select
 
-    return bool(select.select([descriptor], [], [], 15)[0])
+    return bool(select.select([descriptor], [], [], LIMIT_SECONDS)[0])
 
 
 @pytest.mark.parametrize("port", ["0", "free"])
@@ -356,7 +363,7 @@ def test_bind_that_fails_fails_in_the_worker(tmp_path: Any) -> None:
         port = taken.getsockname()[1]
         words = [sys.executable, "-m", "antiphon", "--workers", "1", str(path), str(port)]
         program = Program(words, port)
-        assert program.process.wait(15) == 1
+        assert program.process.wait(LIMIT_SECONDS) == 1
         program.wait_for("(address already in use)|(Address already in use)")
         program.end()
 

@@ -22,7 +22,7 @@ class RunningLoop:
         entered = threading.Event()
         self.loop.call_soon(entered.set)
         self.thread.start()
-        assert entered.wait(5)
+        assert entered.wait(15)
         return self
 
     def __exit__(self, *exc_info):
@@ -38,7 +38,7 @@ def test_sleeping_loop_wakes_for_every_call(loop):
             ran = threading.Event()
             wait_until_polling(running.thread.native_id)
             loop.call_soon_threadsafe(ran.set)
-            assert ran.wait(5), f"call {number} did not wake the loop"
+            assert ran.wait(15), f"call {number} did not wake the loop"
 
 
 def test_callback_runs_in_the_thread_of_the_loop(loop):
@@ -53,7 +53,7 @@ def test_calls_of_many_threads_all_run_and_keep_each_threads_order(loop):
     barrier = threading.Barrier(4)
 
     def enter(name):
-        barrier.wait(5)
+        barrier.wait(15)
         for number in range(1000):
             loop.call_soon_threadsafe(ran.append, (name, number))
 
@@ -96,8 +96,8 @@ def test_handle_can_be_cancelled_from_the_thread_that_made_it(loop):
     held = threading.Event()
     release = threading.Event()
     with RunningLoop(loop):
-        loop.call_soon_threadsafe(lambda: (held.set(), release.wait(5)))
-        assert held.wait(5)
+        loop.call_soon_threadsafe(lambda: (held.set(), release.wait(15)))
+        assert held.wait(15)
         # The loop is inside the callback above, so this one cannot have begun.
         handle = loop.call_soon_threadsafe(ran.append, "never")
         handle.cancel()
@@ -119,7 +119,7 @@ def test_handle_answers_another_thread_when_its_callback_has_returned(loop, meth
 
     with RunningLoop(loop):
         handle = loop.call_soon_threadsafe(callback)
-        assert begun.wait(5)
+        assert begun.wait(15)
         getattr(handle, method)()
         answered.set()
     assert too_early == [False]
@@ -168,7 +168,7 @@ def test_close_while_other_threads_call_is_refusal_or_nothing(loop_factory):
         barrier = threading.Barrier(3)
 
         def enter(loop=loop, refusals=refusals, barrier=barrier):
-            barrier.wait(5)
+            barrier.wait(15)
             try:
                 while True:
                     loop.call_soon_threadsafe(print, "a closed loop must not run this")
@@ -178,7 +178,7 @@ def test_close_while_other_threads_call_is_refusal_or_nothing(loop_factory):
         threads = [threading.Thread(target=enter) for _ in range(2)]
         for thread in threads:
             thread.start()
-        barrier.wait(5)
+        barrier.wait(15)
         loop.close()
         for thread in threads:
             thread.join(5)
@@ -228,7 +228,7 @@ def test_run_coroutine_threadsafe_gives_result_exception_and_cancellation(loop):
         # A round trip through the loop: the task above has taken its first step by then.
         assert asyncio.run_coroutine_threadsafe(double(1), loop).result(5) == 2
         begun.cancel()
-        assert cancelled.wait(5)
+        assert cancelled.wait(15)
         with pytest.raises(concurrent.futures.CancelledError):
             begun.result(5)
 

@@ -19,7 +19,7 @@ import time
 import warnings
 import weakref
 
-SETTLE_SECONDS = 5.0
+SETTLE_SECONDS = 10.0
 """How long threads that were told to end may take before they count as leaked."""
 
 WATCHED_WARNINGS = (ResourceWarning, RuntimeWarning)

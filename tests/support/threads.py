@@ -4,7 +4,7 @@ import time
 
 # epoll_wait, epoll_pwait and epoll_pwait2 on x86-64; epoll_pwait on AArch64 (epoll_pwait2 has one number on both).
 POLL_CALLS = {"232", "281", "441", "22"}
-LIMIT_SECONDS = 5.0
+LIMIT_SECONDS = 15.0
 
 
 def wait_until_polling(native_id: int) -> None:

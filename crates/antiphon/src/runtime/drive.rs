@@ -82,11 +82,12 @@ impl<F: Future> Driving<'_, F> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn step(&mut self, task: TaskHandle) {
         if task.is_main() { self.step_main() } else { self.own.step(task) }
     }
 
+    #[inline(never)]
     fn step_main(&mut self) {
         if self.outcome.is_some() {
             return;

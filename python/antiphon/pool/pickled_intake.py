@@ -104,11 +104,12 @@ class PickledIntake(Intake):
 
     def _raised(self, number: int, error: BaseException) -> None:
         text = "".join(traceback.format_exception(error))
+        words = "".join(traceback.format_exception_only(error)).strip()
         try:
             parcel = self._pack(pickling.dump(error, lambda: "the exception"))
-        except Exception:
+        except Exception as complaint:
             parcel = None
-        words = "".join(traceback.format_exception_only(error)).strip()
+            words = f"{words} ({complaint})"
         self._report((messages.RAISED, number, parcel, text, words))
 
     @abstractmethod

@@ -68,11 +68,14 @@ class PickledLink(WorkerLink):
 
     def _open_error(self, parcel: Any, traceback: str, words: str) -> BaseException:
         try:
-            error = None if parcel is None else self._open(parcel)
-        except Exception:
-            error = None
-        if not isinstance(error, BaseException):
-            error = RemoteError(words)
+            error = RemoteError(words) if parcel is None else self._open(parcel)
+            if not isinstance(error, BaseException):
+                raise TypeError(f"a {type(error).__name__} came out")
+        except Exception as problem:
+            error = RemoteError(
+                f"{words} (the exception was pickled but could not be read, {type(problem).__name__}: {problem}; its "
+                "class must be importable here and take its args, or define __reduce__)"
+            )
         if error.__cause__ is None:
             error.__cause__ = RemoteTraceback(traceback)
         return error

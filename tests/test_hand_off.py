@@ -3,14 +3,17 @@
 import asyncio
 import contextvars
 import gc
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from antiphon._antiphon import eager_task_factory
 from support.hand_off import Revoker, new_loop, quick_switches, settle, wait_for
 
 pytestmark = [
@@ -48,9 +51,12 @@ async def test_others_run_while_a_step_blocks(loop: Loop) -> None:
     assert len(set(names)) == 5, "each blocked on a thread of its own"
 
 
-async def test_callback_that_blocks_loses_the_seat_too(loop: Loop) -> None:
+@pytest.mark.parametrize("debug", [False, True])
+async def test_callback_that_blocks_loses_the_seat_too(loop: Loop, debug: bool) -> None:
     ticked = threading.Event()
     returned: list[str] = []
+    loop.slow_callback_duration = 1e9  # type: ignore[attr-defined]
+    loop.set_debug(debug)
 
     def callback(name: str) -> None:
         wait_for(ticked)
@@ -58,12 +64,73 @@ async def test_callback_that_blocks_loses_the_seat_too(loop: Loop) -> None:
 
     loop.call_soon(callback, "soon")
     loop.call_later(0, callback, "later")
-    await asyncio.sleep(0.01)
+    loop.call_soon_threadsafe(callback, "from a thread")
+    while loop._blocked_steps() < 3:  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
     assert returned == []
     ticked.set()
     async with asyncio.timeout(20):
-        while len(returned) < 2:
+        while len(returned) < 3:
             await asyncio.sleep(0)
+
+
+async def test_eager_step_in_a_reader_keeps_the_seat(loop: Loop) -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    calls: list[int] = []
+    loop.set_task_factory(eager_task_factory)
+
+    async def blocks() -> None:
+        time.sleep(0.3)  # the revoker asks for the seat many times
+
+    def reader() -> None:
+        calls.append(1)
+        tasks.append(loop.create_task(blocks()))
+        os.read(read_end, 1)  # until here there was something to read
+
+    tasks: list[asyncio.Task[None]] = []
+    os.write(write_end, b"x")
+    loop.add_reader(read_end, reader)
+    async with asyncio.timeout(20):
+        while not tasks:
+            await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    await asyncio.sleep(0.01)
+    loop.remove_reader(read_end)
+    os.close(read_end)
+    os.close(write_end)
+    assert calls == [1], "called again for what it was about to read"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="before, nobody waits for a callback")
+async def test_canceller_waits_for_a_callback_that_blocks_while_others_run(loop: Loop) -> None:
+    ticked, asked = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def blocks() -> None:
+        wait_for(ticked)
+        order.append("returned")
+
+    handle = loop.call_soon_threadsafe(blocks)
+    while loop._blocked_steps() < 1:  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+    loop.call_soon_threadsafe(order.append, "another")
+
+    def cancel() -> None:
+        asked.set()
+        handle.cancel()
+        order.append("cancelled")
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    wait_for(asked)
+    async with asyncio.timeout(20):
+        while order != ["another"]:
+            await asyncio.sleep(0)
+        ticked.set()
+        while canceller.is_alive():
+            await asyncio.sleep(0)
+    assert order == ["another", "returned", "cancelled"]
 
 
 async def test_main_thread_has_the_seat_again_once_nothing_blocks(loop: Loop) -> None:

@@ -72,7 +72,9 @@ impl Turns<'_> {
         let outcome = self.report_if_slow(&handle, started);
         self.outcome(outcome);
         of_work(&work).finish_run();
-        drop(self.this.current_handle.take());
+        // Another callback may run now, if this one blocked and lost the seat for a while.
+        let is_shown = |shown: &Owned| shown.as_ptr() == handle.as_ptr();
+        drop(self.this.current_handle.with(|place| place.take_if(|shown| is_shown(shown))));
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use super::HandOff;
 use crate::event_loop::EventLoop;
 use crate::ffi::{Instance, Owned};
+use crate::handle::of_work;
 use crate::work::{Kind, Work};
 
 /// A call into user code.
@@ -85,7 +86,12 @@ impl HandOff {
     pub fn allow(&self, work: &Work) {
         let kind = work.kind();
         // A reader that blocked would be ready again and again meanwhile; what transports call is theirs to order.
-        self.allowed.store(matches!(kind, Kind::Step | Kind::Handle), Ordering::Relaxed);
+        let allowed = match kind {
+            Kind::Step => true,
+            Kind::Handle => !of_work(work).repeats(),
+            _ => false,
+        };
+        self.allowed.store(allowed, Ordering::Relaxed);
         let task = if kind == Kind::Step { work.as_ptr() } else { ptr::null_mut() };
         self.task.store(task, Ordering::Relaxed);
     }

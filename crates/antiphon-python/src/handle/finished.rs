@@ -8,7 +8,7 @@
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use pyo3::ffi;
 
@@ -20,6 +20,8 @@ use crate::words::this_thread;
 pub struct RunningThreadsafe {
     handle: AtomicPtr<ffi::PyObject>,
     thread: AtomicUsize,
+    /// Handles whose callbacks may be blocked while others run, by their addresses, with their threads: with hand-off.
+    several: Mutex<Vec<(usize, usize)>>,
 }
 
 static WAITERS: AtomicUsize = AtomicUsize::new(0);
@@ -36,6 +38,25 @@ impl RunningThreadsafe {
     /// It has returned.
     pub fn end(&self) {
         self.handle.store(ptr::null_mut(), Ordering::SeqCst);
+        Self::tell();
+    }
+
+    /// [`Self::begin`] where another thread may go on with the loop before this one's callback has returned.
+    pub fn begin_one(&self, handle: *mut ffi::PyObject) {
+        self.several().push((handle as usize, this_thread()));
+    }
+
+    /// The end that belongs to it.
+    pub fn end_one(&self, handle: *mut ffi::PyObject) {
+        self.several().retain(|(other, _)| *other != handle as usize);
+        Self::tell();
+    }
+
+    fn several(&self) -> MutexGuard<'_, Vec<(usize, usize)>> {
+        self.several.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell() {
         if WAITERS.load(Ordering::SeqCst) > 0 {
             // Under the lock, so that a waiter is either before its check or already waiting.
             drop(LOCK.lock().unwrap_or_else(PoisonError::into_inner));
@@ -45,8 +66,18 @@ impl RunningThreadsafe {
 
     /// Waits until the handle's callback has returned, with the interpreter released; at once on the thread that runs it.
     pub fn wait(&self, handle: *mut ffi::PyObject) {
-        let runs = || self.handle.load(Ordering::SeqCst) == handle;
-        if !runs() || self.thread.load(Ordering::SeqCst) == this_thread() {
+        let is_the_one = || self.handle.load(Ordering::SeqCst) == handle;
+        let thread_of_several = || {
+            let several = self.several();
+            several.iter().find(|(other, _)| *other == handle as usize).map(|(_, thread)| *thread)
+        };
+        let runs = || is_the_one() || thread_of_several().is_some();
+        let is_own_callback = if is_the_one() {
+            self.thread.load(Ordering::SeqCst) == this_thread()
+        } else {
+            thread_of_several().is_none_or(|thread| thread == this_thread())
+        };
+        if is_own_callback {
             return;
         }
         detached(|| {

@@ -304,6 +304,11 @@ impl Instance<Handle> {
         self.repeats.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it is one.
+    pub fn repeats(&self) -> bool {
+        self.repeats.load(Ordering::Relaxed)
+    }
+
     /// Makes `cancel()` wait for a callback that runs on another thread.
     #[cfg(Py_3_14)]
     pub fn set_threadsafe(&self) {
@@ -331,6 +336,9 @@ impl Instance<Handle> {
 
     fn run_threadsafe(&self) -> Result<()> {
         let owner = self.owner_object();
+        if self.owner_loop().is_some_and(|owner| owner.hand_off().is_some()) {
+            return self.run_threadsafe_in_window();
+        }
         let running = self.owner_loop().map(|owner| owner.running_threadsafe());
         running.inspect(|running| running.begin(self.as_ptr()));
         let mut call = self.call.take();
@@ -343,11 +351,29 @@ impl Instance<Handle> {
         outcome
     }
 
+    /// The same where it may lose the seat meanwhile.
+    #[cold]
+    fn run_threadsafe_in_window(&self) -> Result<()> {
+        let owner = self.owner_object();
+        let running = self.owner_loop().map(|owner| owner.running_threadsafe());
+        running.inspect(|running| running.begin_one(self.as_ptr()));
+        let mut call = self.call.take();
+        let outcome = match call.run_in_window(self.owner_loop()) {
+            Ok(()) => Ok(()),
+            Err(Raised) => self.report(call),
+        };
+        running.inspect(|running| running.end_one(self.as_ptr()));
+        drop(owner);
+        outcome
+    }
+
     /// [`Self::run`] that leaves the call readable meanwhile: for readers and writers, and for debug mode, whose reports
     /// of slow callbacks show it.
     pub fn run_readable(&self) -> Result<()> {
         let mut call = self.call.with(Call::duplicate);
-        match call.run() {
+        // A reader that lost the seat would be called again meanwhile.
+        let owner = if self.repeats.load(Ordering::Relaxed) { None } else { self.owner_loop() };
+        match call.run_in_window(owner) {
             Ok(()) => Ok(()),
             Err(Raised) => self.report(call),
         }

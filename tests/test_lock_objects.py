@@ -339,7 +339,6 @@ async def test_attributes_of_an_instance_are_in_its_dictionary(aio, loop):
         assert made.__dict__["note"] == vars(made)["note"] == "kept"
 
 
-@pytest.mark.antiphon_lacks(reason="their bodies are native")
 async def test_waits_are_coroutine_functions(aio, loop):
     for method in (aio.Lock().acquire, aio.Event().wait, aio.Queue().get):
         assert inspect.iscoroutinefunction(method)

@@ -316,6 +316,7 @@ class TaskGroup:
         tb: TracebackType | None,
     ) -> Coroutine[Any, Any, bool | None]: ...
 
+def coroutine_function(function: Any, like: Any) -> Any: ...
 def own_methods(cls: type[_T]) -> type[_T]:
     """Gives a class derived from `LoopBase` the native methods that it inherits as its own: calls are faster then."""
 

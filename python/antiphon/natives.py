@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from antiphon import _antiphon, eager, streams, task_groups, threads
+from antiphon import _antiphon, coroutine_functions, eager, streams, task_groups, threads
 
 __all__ = ["NAMES", "ours", "replacements"]
 
@@ -54,6 +54,12 @@ def ours(name: str) -> Any:
     """Gives antiphon's object of this name; `None` where this release of CPython has no such thing."""
     return next((getattr(home, name) for home in _HOMES if hasattr(home, name)), None)
 
+
+for _module, _names in NAMES.items():
+    for _name in _names:
+        coroutine_functions.declare(
+            _name, ours(_name), getattr(importlib.import_module(_module), _name, None)
+        )
 
 # Module of asyncio, name, antiphon's object.
 _NATIVES = [

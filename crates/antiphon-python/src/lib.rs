@@ -90,7 +90,8 @@ fn load(module: &Owned) -> ffi::Result<()> {
     watch::load(module)?;
     streams::load(module)?;
     sync::load(module)?;
-    hand_off::load(module)
+    hand_off::load(module)?;
+    coroutine::function::load(module)
 }
 
 /// `antiphon._antiphon`: no GIL needed, all state is behind the seat or cells of its own.

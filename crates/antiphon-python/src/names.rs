@@ -53,7 +53,7 @@ names! {
         acquire, append, empty, _format, full, _get, get_nowait, immediate, _init, item, locked, notify, pop, popleft,
         predicate, _put, put_nowait, qsize, wait, _wakeup_next,
         eager_start, file, get_loop, is_running, _loop,
-        _abort, add_note, __aenter__, __aexit__, __init__, _is_base_error, __repr__, _runs_by_asyncios_rules,
+        _abort, add_note, function, like, __aenter__, __aexit__, __init__, _is_base_error, __repr__, _runs_by_asyncios_rules,
     }
     imports {
         events_module = "asyncio"."events",

@@ -24,6 +24,7 @@
 //! | [`class`] | an operation's type object, and memory at rest |
 //! | [`exceptions`] | `StopIteration` for a result, the exception that `throw` is given |
 //! | [`special`], [`binding`] | `__aenter__` and `__aexit__` without bound methods, until 3.13 |
+//! | [`function`] | what makes coroutines, as `inspect` knows coroutine functions |
 //! | [`delegate`] | `await` of any Python awaitable, for operations that call back into Python |
 //!
 //! Source: PEP 342, PEP 380, PEP 492; CPython Objects/genobject.c.
@@ -33,6 +34,7 @@ mod class;
 pub mod collect;
 mod delegate;
 pub mod exceptions;
+pub mod function;
 mod life;
 mod protocol;
 #[cfg_attr(Py_3_14, allow(dead_code, reason = "`async with` calls plain methods there"))]

@@ -167,6 +167,14 @@ impl HeapType {
             .slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void)
     }
 
+    /// Instances in a class are its methods: called by way of an object they are given that first, as functions are, and
+    /// the interpreter need not make bound methods of them (their descriptor slot is the caller's). It relies on that only
+    /// where the type cannot be changed.
+    pub fn binds_like_functions(mut self) -> Self {
+        self.flags |= ffi::Py_TPFLAGS_METHOD_DESCRIPTOR | ffi::Py_TPFLAGS_IMMUTABLETYPE;
+        self
+    }
+
     /// Instances have a `__dict__`, kept `offset` bytes into them.
     pub fn dictionary(self, offset: usize) -> Self {
         self.offset_member(c"__dictoffset__", offset).attribute(

@@ -133,12 +133,12 @@ pub fn replace(dict: &Owned, place: usize, key: *mut ffi::PyObject, value: &Owne
 }
 
 /// Tries the layout on a dict of its own; at import. `for_whom`: the object whose entries are to be written; if it is no
-/// plain dict, none ever are.
+/// plain dict, none ever are. Without a GIL none are either: other loops' threads write to the dict at the same time.
 ///
 /// # Errors
 /// What making a dict raises.
 pub fn calibrate(for_whom: &Owned) -> Result<()> {
-    if !for_whom.is_exactly(&raw mut ffi::PyDict_Type) {
+    if cfg!(Py_GIL_DISABLED) || !for_whom.is_exactly(&raw mut ffi::PyDict_Type) {
         return Ok(());
     }
     // SAFETY: F1; living objects; the classes are alive while the interpreter is, and are no strings.

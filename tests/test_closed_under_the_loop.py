@@ -234,6 +234,7 @@ async def test_reader_of_a_number_that_a_transport_gets_is_not_called(loop):
     await end(second, recorder, far, second_far)
 
 
+@pytest.mark.real_driver("waits for what a descriptor brings")
 async def test_socket_call_on_a_number_that_a_transport_gets_takes_nothing(loop):
     near, far = stream_pair()
     number = near.fileno()
@@ -305,6 +306,7 @@ async def test_datagram_transport_that_lost_its_number(loop, known):
     far.close()
 
 
+@pytest.mark.real_driver("waits for what a descriptor brings")
 @pytest.mark.parametrize("way", ["connect_read_pipe", "connect_write_pipe"])
 async def test_pipe_that_lost_its_number_to_a_transport(loop, way):
     reading, writing = os.pipe()

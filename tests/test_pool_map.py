@@ -20,6 +20,7 @@ from support.processes import has_children
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.real_driver("workers are processes and threads of their own"),
+    pytest.mark.timeout(100),  # a busy machine starts an interpreter in many seconds
 ]
 
 

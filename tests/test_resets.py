@@ -143,6 +143,7 @@ async def test_reset_of_streams_is_the_readers_and_the_writers_error(loop, fault
     assert faults == []
 
 
+@pytest.mark.real_driver("writes until the kernel takes no more")
 @pytest.mark.parametrize("high", [0, 1, 10_000, 1 << 20])
 async def test_peer_that_never_reads_costs_the_high_water_mark(loop, pair, high):
     transport, recorder, _ = pair

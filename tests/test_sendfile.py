@@ -100,6 +100,7 @@ async def test_second_file_meanwhile_is_refused(loop, link, file):
     assert await task == len(CONTENT)
 
 
+@pytest.mark.real_driver("waits until the kernel takes no more")
 async def test_reading_waits_until_the_file_is_sent(loop, link, any_file):
     task = await started(loop, link, any_file)
     link.far.send(b"answer")
@@ -118,6 +119,7 @@ async def test_paused_transport_stays_paused(loop, link, any_file):
     assert not link.transport.is_reading()
 
 
+@pytest.mark.real_driver("waits until the kernel takes no more")
 async def test_peer_that_leaves_fails_the_call_and_the_connection(loop, link, any_file):
     task = await started(loop, link, any_file)
     link.far.close()

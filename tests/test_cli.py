@@ -55,7 +55,7 @@ def start(command, *arguments, cwd, stdin="", env=None):
     def outcome():
         with process:
             try:
-                output, errors = process.communicate(stdin, timeout=15)
+                output, errors = process.communicate(stdin, timeout=45)
             finally:
                 process.kill()
         return process.returncode, output, errors

@@ -8,7 +8,8 @@ from typing import Any
 
 from support.switches import refuse_process
 
-TIMEOUT_SECONDS = 15
+TIMEOUT_SECONDS = 45
+"""How long a program may take; a busy machine starts one in ten seconds."""
 
 PRELUDE = """\
 import asyncio, faulthandler, json, os, signal, sys, threading

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::ffi;
 
-use super::{BASE, FutureData, FutureObject, Inner, future_type};
+use super::{BASE, FutureData, FutureObject, Inner, Rare, future_type};
 use crate::event_loop::{Core, EventLoop};
 use crate::ffi::derived::{Derived, DerivedPayload, allocate, clear_weak_references};
 use crate::ffi::raise;
@@ -83,17 +83,28 @@ impl FutureObject {
     /// Visits what the payload refers to.
     pub fn traverse_payload(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
         let owner = self.owner.load(Ordering::Relaxed);
+        if !owner.is_null() {
+            // SAFETY: called from a traverse slot with its own visitor; the future keeps its loop alive.
+            let status = unsafe { visit(owner, arg) };
+            if status != 0 {
+                return status;
+            }
+        }
+        // Every collection comes here several times for each task, most of which have nothing of this: no iterators.
         self.inner.with(|inner| {
-            let rare = inner.rare.as_deref();
-            let seldom = rare.map(|rare| {
-                [&rare.cancel_message, &rare.cancelled_error, &rare.traceback, &rare.source_traceback]
-            });
-            let objects = inner.outcome.iter().chain(seldom.into_iter().flatten().flatten());
-            let addresses = objects.map(Owned::as_ptr).chain((!owner.is_null()).then_some(owner));
-            // SAFETY: called from a traverse slot with its own visitor.
-            let direct = addresses.map(|object| unsafe { visit(object, arg) });
-            let called = inner.callbacks.iter().map(|callback| callback.traverse(visit, arg));
-            direct.chain(called).find(|status| *status != 0).unwrap_or(0)
+            if let Some(outcome) = &inner.outcome {
+                // SAFETY: as above.
+                let status = unsafe { visit(outcome.as_ptr(), arg) };
+                if status != 0 {
+                    return status;
+                }
+            }
+            let status = inner.rare.as_deref().map_or(0, |rare| rare.traverse(visit, arg));
+            if status != 0 || inner.callbacks.is_empty() {
+                return status;
+            }
+            let mut visited = inner.callbacks.iter().map(|callback| callback.traverse(visit, arg));
+            visited.find(|status| *status != 0).unwrap_or(0)
         })
     }
 
@@ -277,6 +288,16 @@ pub fn add_slots(kind: HeapType) -> HeapType {
         .slot(ffi::Py_tp_finalize, finalize as *mut c_void)
         .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void);
     super::awaiting::add_slots(kind)
+}
+
+impl Rare {
+    /// Visits what it refers to.
+    fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+        let objects = [&self.cancel_message, &self.cancelled_error, &self.traceback, &self.source_traceback];
+        // SAFETY: called from a traverse slot with its own visitor.
+        let mut visited = objects.into_iter().flatten().map(|object| unsafe { visit(object.as_ptr(), arg) });
+        visited.find(|status| *status != 0).unwrap_or(0)
+    }
 }
 
 impl Inner {

@@ -73,8 +73,20 @@ unsafe extern "C" fn init(
 }
 
 impl Inner {
-    fn objects(&self) -> impl Iterator<Item = &Owned> {
-        [&self.coro, &self.context, &self.waiter].into_iter().flatten().chain(self.name.as_text())
+    /// Visits what it refers to.
+    /// # Safety
+    /// Called from a traverse slot with its own visitor.
+    #[inline(always)]
+    unsafe fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+        let objects = [self.coro.as_ref(), self.context.as_ref(), self.waiter.as_ref(), self.name.as_text()];
+        for object in objects.into_iter().flatten() {
+            // SAFETY: by the caller's word.
+            let status = unsafe { visit(object.as_ptr(), arg) };
+            if status != 0 {
+                return status;
+            }
+        }
+        0
     }
 }
 
@@ -134,9 +146,7 @@ unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc,
         if of_future != 0 {
             return of_future;
         }
-        this.inner.with(|inner| {
-            inner.objects().map(|object| visit(object.as_ptr(), arg)).find(|status| *status != 0).unwrap_or(0)
-        })
+        this.inner.with(|inner| inner.traverse(visit, arg))
     }
 }
 

@@ -463,3 +463,25 @@ async def test_a_task_whose_own_finalizer_raises(loop, unraisable):
     await asyncio.sleep(0)
     gc.collect()
     assert unraisable == [ZeroDivisionError]
+
+
+# From 3.15 on.
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="asyncio checks it from 3.15 on")
+async def test_what_is_no_context(loop):
+    coroutine = answer(1)
+    with pytest.raises(TypeError, match=r"^a contextvars\.Context was expected, got str$"):
+        loop.create_task(coroutine, context="none")
+    coroutine.close()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="asyncio checks it from 3.15 on")
+async def test_second_init(loop):
+    task, future, other = loop.create_task(answer(1)), loop.create_future(), answer(2)
+    with pytest.raises(RuntimeError, match="is already initialized$"):
+        task.__init__(other, loop=loop)
+    other.close()
+    with pytest.raises(RuntimeError, match="is already initialized$"):
+        future.__init__(loop=loop)
+    assert await task == 1

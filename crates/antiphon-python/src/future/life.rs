@@ -5,7 +5,7 @@
 //!
 //! Source: CPython Modules/_asynciomodule.c (`FutureObj_finalize`, `FutureObj_dealloc`); PEP 442.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::Ordering;
 
@@ -66,7 +66,13 @@ unsafe extern "C" fn init(
 
 impl FutureObject {
     /// What `__init__` does for futures and tasks.
+    ///
+    /// # Errors
+    /// `RuntimeError` from 3.15 on if it was done before; what finding the loop raises.
     pub fn initialise(&self, owner: Option<Owned>) -> Result<()> {
+        if cfg!(Py_3_15) && self.is_initialised() {
+            return Err(self.already_initialised());
+        }
         let owner = match owner {
             Some(owner) => owner,
             None => current_loop()?,
@@ -78,6 +84,13 @@ impl FutureObject {
             None => call_method(&self.owner_or_none(), &names().get_debug, [])?.truth()?,
         };
         if debug { self.remember_origin() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn already_initialised(&self) -> Raised {
+        // SAFETY: F1; a living object's type has a name.
+        let name = unsafe { CStr::from_ptr((*ffi::Py_TYPE(self.as_ptr())).tp_name) };
+        raise::runtime_error(&format!("{} object is already initialized", name.to_string_lossy()))
     }
 
     /// Visits what the payload refers to.

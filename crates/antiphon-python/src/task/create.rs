@@ -2,6 +2,7 @@
 //!
 //! Source: CPython Lib/asyncio/tasks.py (`Task.__init__`), Lib/asyncio/base_events.py (`create_task`).
 
+use std::ffi::CStr;
 use std::sync::atomic::Ordering;
 
 use pyo3::ffi;
@@ -94,13 +95,33 @@ pub(super) fn text(name: Owned) -> Result {
     }
 }
 
+/// As asyncio checks it from 3.15 on; before, the first step finds out.
+///
+/// # Errors
+/// `TypeError`: this is no context.
+fn check_context(context: &Owned) -> Result<()> {
+    // SAFETY: F1; a living object, whose type has a name.
+    unsafe {
+        if ffi::PyContext_CheckExact(context.as_ptr()) != 0 {
+            return Ok(());
+        }
+        let name = CStr::from_ptr((*ffi::Py_TYPE(context.as_ptr())).tp_name).to_string_lossy();
+        Err(type_error(&format!("a contextvars.Context was expected, got {name}")))
+    }
+}
+
 impl TaskObject {
     /// Gives a new task what it runs.
     #[inline(always)]
     fn take_coroutine(&self, coro: Owned, name: Option<Owned>, context: Option<Owned>) -> Result<()> {
         check_coroutine(&coro)?;
         let context = match context {
-            Some(context) => context,
+            Some(context) => {
+                if cfg!(Py_3_15) {
+                    check_context(&context)?;
+                }
+                context
+            }
             // SAFETY: F1; gives a new reference or null.
             None => unsafe { Owned::from_new(ffi::PyContext_CopyCurrent())? },
         };

@@ -89,6 +89,29 @@ mod monoio_loop {
     }
 }
 
+/// On io_uring.
+mod glommio_loop {
+    use std::time::Duration;
+
+    /// Whether the kernel lets it have its rings.
+    pub fn is_possible() -> bool {
+        glommio::LocalExecutorBuilder::default().make().is_ok()
+    }
+
+    pub fn run<F: Future>(main: F) -> F::Output {
+        glommio::LocalExecutorBuilder::default().make().expect("an executor").run(main)
+    }
+    pub fn spawn<F: Future<Output = ()> + 'static>(future: F) -> glommio::Task<()> {
+        glommio::spawn_local(future)
+    }
+    pub async fn yield_now() {
+        smol::future::yield_now().await;
+    }
+    pub async fn sleep(duration: Duration) {
+        glommio::timer::sleep(duration).await;
+    }
+}
+
 mod smol_local {
     use std::time::Duration;
 
@@ -108,6 +131,12 @@ mod smol_local {
     }
 }
 
+/// glommio counts the wakers of a task in 16 bits: one task cannot have so many timers with it.
+fn without_glommio(mut contenders: Vec<(&'static str, fn(u64))>) -> Vec<(&'static str, fn(u64))> {
+    contenders.retain(|(name, _)| *name != "glommio");
+    contenders
+}
+
 macro_rules! contenders {
     ($function:ident) => {
         vec![
@@ -115,6 +144,7 @@ macro_rules! contenders {
             ("tokio, current thread", $function::tokio_current),
             ("tokio, LocalSet", $function::tokio_local),
             ("monoio", $function::monoio_loop),
+            ("glommio", $function::glommio_loop),
             ("smol, LocalExecutor", $function::smol_local),
         ]
     };
@@ -126,7 +156,7 @@ macro_rules! for_each_runtime {
         mod $name {
             #[allow(unused_imports)]
             use super::*;
-            for_each_runtime!(@ $n, $body, antiphon_loop tokio_local tokio_current monoio_loop smol_local);
+            for_each_runtime!(@ $n, $body, antiphon_loop tokio_local tokio_current monoio_loop glommio_loop smol_local);
         }
     };
     (@ $n:ident, $body:expr, $($runtime:ident)*) => {
@@ -213,7 +243,8 @@ async fn cancelled_by_the_end() {
 // A server task answers one request after the other, each by a channel of its own. The channels are tokio's on every runtime:
 // what differs is how a runtime spawns, wakes and switches.
 for_each_runtime!(one_shot, n, {
-    let (requests, mut inbox) = tokio::sync::mpsc::unbounded_channel::<(u64, tokio::sync::oneshot::Sender<u64>)>();
+    let (requests, mut inbox) =
+        tokio::sync::mpsc::unbounded_channel::<(u64, tokio::sync::oneshot::Sender<u64>)>();
     let server = spawn(async move {
         while let Some((request, reply)) = inbox.recv().await {
             let _ = reply.send(request + 1);
@@ -236,6 +267,15 @@ pub fn parked_bytes() -> f64 {
 }
 
 pub fn rows() -> Vec<Row> {
+    let mut rows = all_rows();
+    if !glommio_loop::is_possible() {
+        println!("glommio is left out: no io_uring, or too little memory to be locked");
+        rows.iter_mut().for_each(|row| row.contenders.retain(|(name, _)| *name != "glommio"));
+    }
+    rows
+}
+
+fn all_rows() -> Vec<Row> {
     vec![
         Row {
             name: "task: spawn and join, one by one",
@@ -256,12 +296,12 @@ pub fn rows() -> Vec<Row> {
         Row {
             name: "timer: set and cancelled, 100,000 at once",
             operations: 100_000,
-            contenders: contenders!(timers),
+            contenders: without_glommio(contenders!(timers)),
         },
         Row {
             name: "timer: set and cancelled, a million at once",
             operations: 1_000_000,
-            contenders: contenders!(timers),
+            contenders: without_glommio(contenders!(timers)),
         },
         Row {
             name: "task: parked for good, with its end",

@@ -48,7 +48,7 @@ names! {
         add_done_callback, arg, call_at, cancelling, coro, coro_or_future,
         current_task, delay, et, exc, exc_tb, exc_type, exc_val, exceptions, fs, fut,
         future_add_to_awaited_by, future_discard_from_awaited_by, iscoroutine, isfuture,
-        release, remove_done_callback, result, return_exceptions, return_when, task, task_group, tb,
+        release, remove_done_callback, result, return_exceptions, return_when, task, tb,
         timeout, uncancel, when,
         acquire, append, empty, _format, full, _get, get_nowait, immediate, _init, item, locked, notify, pop, popleft,
         predicate, _put, put_nowait, qsize, wait, _wakeup_next,

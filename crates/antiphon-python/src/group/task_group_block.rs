@@ -201,10 +201,7 @@ impl Leave {
         }
         let verdict = self.this().state.with(|state| state.rules.verdict());
         let outcome = match (verdict, base_error) {
-            (Verdict::BaseError, Some(base_error)) => {
-                self.report_suppressed()?;
-                Err(raise_object(&base_error))
-            }
+            (Verdict::BaseError, Some(base_error)) => Err(raise_object(&base_error)),
             (Verdict::Cancellation, _) => {
                 let cancellation = self.cancellation.take().or_else(|| self.late_cancellation.take());
                 Err(cancellation.map_or(Raised, |cancellation| raise_object(&cancellation)))
@@ -249,27 +246,6 @@ impl Leave {
         // SAFETY: F1; a living exception.
         unsafe { ffi::PyException_SetCause(group.as_ptr(), std::ptr::null_mut()) };
         Err(raised)
-    }
-
-    /// From 3.15 on, errors that give way to a base error are reported.
-    fn report_suppressed(&self) -> Result<()> {
-        if !cfg!(Py_3_15) {
-            return Ok(());
-        }
-        let (errors, owner) = self.this().state.with(|state| (state.errors.clone(), state.owner.clone()));
-        let Some(owner) = owner else {
-            return Ok(());
-        };
-        for error in &errors {
-            owner::report(
-                &owner,
-                "TaskGroup task exception was not propagated because the TaskGroup body is being closed with a \
-                 BaseException",
-                error,
-                &[(&names().task_group, &self.group)],
-            )?;
-        }
-        Ok(())
     }
 
     /// A group that has ended keeps nobody alive. (asyncio's keeps the parent and the base error until 3.13.)

@@ -175,8 +175,10 @@ fn what_a_peer_does_not_read_is_queued_and_drain_waits() {
         let (_reader, writer, peer) = stream()?;
         const LEN: usize = 3_000_000;
         writer.write(&vec![1; LEN])?;
-        assert!(writer.queued_len() > 1_000_000, "the kernel has taken some at once");
-        assert!(writer.queued_len() < LEN, "the kernel has taken some at once");
+        assert!(writer.queued_len() > 1_000_000, "the kernel has no room for all");
+        // Under the switch for partial writes it may say that it has room for nothing.
+        let forced = std::env::var_os("ANTIPHON_FORCE").is_some();
+        assert!(forced || writer.queued_len() < LEN, "the kernel has taken some at once");
         let patient = timeout(Duration::from_millis(1), writer.drain());
         assert!(patient.await.is_err());
         let peer = peer.into_std();

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -132,7 +133,14 @@ def test_loop_may_be_closed_under_everything(aio, loop_factory, audit, busy_coll
         # What is warned of lives on in the record.
         audit.drop_warnings(RuntimeWarning, "never awaited")
     # Coroutines that are closed so late call a closed loop, or each other, by way of a timeout's task.
-    expected = ("Event loop is closed", "coroutine already executing", "no running event loop")
+    expected = ["Event loop is closed", "coroutine already executing", "no running event loop"]
+    if sys.version_info < (3, 13):
+        # A condition whose wait is cut short so late gives up its lock all the same, and locks ask for the loop.
+        expected += [
+            "Lock is not acquired",
+            "is bound to a different event loop",
+            "attribute 'create_future'",
+        ]
     audit.unraisable[:] = [
         text for text in audit.unraisable if not any(words in text for words in expected)
     ]

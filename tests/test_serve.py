@@ -99,7 +99,8 @@ async def answer(reader, writer):
 
 async def main():
     server = await asyncio.start_server(answer, "127.0.0.1", int(sys.argv[1]))
-    print("port", server.sockets[0].getsockname()[1], flush=True)
+    # One write: the workers share the pipe.
+    os.write(1, f"port {server.sockets[0].getsockname()[1]}\\n".encode())
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()

@@ -1,6 +1,7 @@
 """Python code without an await stays one piece, however many steps block at once: nothing of it is torn or lost."""
 
 import asyncio
+import os
 import queue
 import random
 import sys
@@ -14,7 +15,8 @@ import pytest
 from support.hand_off import Revoker, new_loop, quick_switches
 
 WORKERS = 8
-ROUNDS = 150
+ROUNDS = int(os.environ.get("ANTIPHON_HAND_OFF_ROUNDS", "150"))
+"""How often each worker goes through a section, blocks (four times of five), and goes through another."""
 
 pytestmark = [
     pytest.mark.loops("antiphon"),  # asyncio has nothing of the kind

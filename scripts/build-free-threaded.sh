@@ -16,7 +16,8 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/python-3.14t
     --target "$target" --interpreter python3.14t --out "$folder" 2>&1 | sed '/^[^ -~]/d' >&2
 
 wheel=$(ls -t "$folder"/antiphon-*-cp314-cp314t-*.whl | head -n 1)
-# A wheel without the native module, or with one of another ABI, would be no proof of anything.
-.venv/bin/python -m zipfile -l "$wheel" | grep -q '_antiphon\.cpython-314t-.*\.so' ||
+# A wheel without the native module, or with one of another ABI, would be no proof of anything. (`grep -q` would end before
+# it has read all, and the list fail to be written.)
+.venv/bin/python -m zipfile -l "$wheel" | grep '_antiphon\.cpython-314t-.*\.so' >/dev/null ||
     { echo "$wheel holds no module for the free-threaded interpreter" >&2; exit 1; }
 echo "$wheel"
